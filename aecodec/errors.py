@@ -1,0 +1,112 @@
+"""Every error that aecodec raises on purpose.
+
+The tree::
+
+    AecError
+      InputError            an image or argument that cannot be encoded
+        UnsupportedImageError   a mode, dtype or shape that is not (yet) coded
+        LimitError              larger than the limits allow (also raised for files)
+      OutputError           the result cannot be written (exists, no space, ...)
+      FormatError           a file that is not a valid .aec file
+        SignatureError          not an .aec file at all
+        VersionError            a format version or feature this release does not know
+        TruncatedError          the file ends too early
+        ChecksumError           stored and computed checksums differ
+      ModelError            weights that cannot be used
+        UnknownModelError       no model of that name or identity is installed
+        ModelMismatchError      the file was made with other weights
+        WeightsError            a weights file is damaged or does not fit its config
+      TrainingError         a training run cannot start or go on
+      MissingDependencyError    an optional package is not installed
+
+Messages name the file (where there is one), the byte offset (for damaged
+files) and the cause.
+"""
+
+from __future__ import annotations
+
+
+class AecError(Exception):
+    """Base class of every error aecodec raises on purpose."""
+
+
+class InputError(AecError):
+    """An image or an argument that cannot be encoded."""
+
+
+class UnsupportedImageError(InputError):
+    """An image mode, dtype or shape that is not coded."""
+
+
+class LimitError(InputError):
+    """More pixels, chunks or metadata than the limits allow."""
+
+
+class OutputError(AecError):
+    """The result cannot be written: it exists, or the folder cannot be written to."""
+
+
+class FormatError(AecError):
+    """A file that is not a valid `.aec` file.
+
+    Args:
+        cause: what is wrong.
+        offset: byte offset in the file where it was noticed, if known.
+        name: the file's name, if known; see `named`.
+    """
+
+    def __init__(self, cause: str, *, offset: int | None = None, name: str | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.offset = offset
+        self.name = name
+
+    def __str__(self) -> str:
+        where = "" if self.offset is None else f" (at byte {self.offset})"
+        prefix = "" if self.name is None else f"{self.name}: "
+        return f"{prefix}{self.cause}{where}"
+
+    def named(self, name: str) -> FormatError:
+        """Attach a file name, keeping the type, for `raise` from a caller that knows it."""
+        self.name = name
+        return self
+
+
+class SignatureError(FormatError):
+    """The data does not begin with the `.aec` signature."""
+
+
+class VersionError(FormatError):
+    """A format version, or a critical feature, that this release does not know."""
+
+
+class TruncatedError(FormatError):
+    """The data ends before the structure it announces."""
+
+
+class ChecksumError(FormatError):
+    """A stored checksum and the computed one differ."""
+
+
+class ModelError(AecError):
+    """Weights that cannot be used."""
+
+
+class UnknownModelError(ModelError):
+    """No model of that name or identity is installed."""
+
+
+class ModelMismatchError(ModelError):
+    """The file was made with other weights than the ones given."""
+
+
+class WeightsError(ModelError):
+    """A weights file is damaged, or does not fit its own config."""
+
+
+class TrainingError(AecError):
+    """A training run cannot start or go on."""
+
+
+class MissingDependencyError(AecError):
+    """An optional package is not installed; the message names the extra that brings it."""
