@@ -1,0 +1,97 @@
+"""aecodec: a learned image codec.
+
+    >>> import aecodec
+    >>> data = aecodec.encode(image, quality=75)        # (H, W, 3) or (H, W) uint8, or a PIL image
+    >>> image = aecodec.decode(data)
+    >>> aecodec.compress("photo.png", "photo.aec", quality=60)
+    >>> aecodec.decompress("photo.aec", "photo.out.png")
+    >>> aecodec.info("photo.aec").bpp
+
+Importing the package is cheap: NumPy, Pillow and torch are loaded by the first call that needs
+them, and `info` needs none of them. Every error raised on purpose is an `AecError`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from aecodec._version import __version__
+from aecodec.errors import (
+    AecError,
+    ChecksumError,
+    FormatError,
+    InputError,
+    LimitError,
+    MissingDependencyError,
+    ModelError,
+    ModelMismatchError,
+    OutputError,
+    SignatureError,
+    TrainingError,
+    TruncatedError,
+    UnknownModelError,
+    UnsupportedImageError,
+    VersionError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from aecodec.api import FileInfo, compress, decode, decompress, encode, info, verify
+    from aecodec.codec import Codec
+    from aecodec.container import Limits
+
+__all__ = [
+    "AecError",
+    "ChecksumError",
+    "Codec",
+    "FileInfo",
+    "FormatError",
+    "InputError",
+    "LimitError",
+    "Limits",
+    "MissingDependencyError",
+    "ModelError",
+    "ModelMismatchError",
+    "OutputError",
+    "SignatureError",
+    "TrainingError",
+    "TruncatedError",
+    "UnknownModelError",
+    "UnsupportedImageError",
+    "VersionError",
+    "WeightsError",
+    "__version__",
+    "compress",
+    "decode",
+    "decompress",
+    "encode",
+    "info",
+    "verify",
+]
+
+_LAZY = {
+    "Codec": "aecodec.codec",
+    "FileInfo": "aecodec.api",
+    "Limits": "aecodec.container",
+    "compress": "aecodec.api",
+    "decode": "aecodec.api",
+    "decompress": "aecodec.api",
+    "encode": "aecodec.api",
+    "info": "aecodec.api",
+    "verify": "aecodec.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is named in `_LAZY` on first use (PEP 562)."""
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
