@@ -1,0 +1,357 @@
+"""The `.aec` file: bytes to a checked structure and back.
+
+This module knows layout, limits and checksums, and nothing of models or
+entropy coding: chunk payloads are opaque bytes here. `docs/format.md` is the
+specification; this is its reference implementation.
+
+Reading comes in three depths: `is_aec` looks at the signature, `parse_header`
+and `read_header` at everything before the payloads, `parse` at the whole file.
+Nothing in a file is believed, and nothing large allocated, before it has been
+compared with `Limits` and with the bytes that are really there.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import BinaryIO
+
+from aecodec.cursor import U32_MAX, Cursor, Data, write_varint
+from aecodec.errors import (
+    ChecksumError,
+    FormatError,
+    InputError,
+    SignatureError,
+    TruncatedError,
+    VersionError,
+)
+from aecodec.layout import (
+    DEFAULT_CHUNK_LOG2,
+    DEFAULT_LIMITS,
+    EXIF,
+    ICC,
+    QUALITY_MAX,
+    QUALITY_STEPS,
+    SIGNATURE,
+    VERSION,
+    XMP,
+    AecFile,
+    Chunk,
+    ChunkEntry,
+    ChunkGrid,
+    ColourMode,
+    Header,
+    HeaderInfo,
+    Limits,
+    Metadata,
+    Precision,
+    Rect,
+    chunk_grid,
+    grid_shape,
+)
+
+__all__ = [
+    "DEFAULT_CHUNK_LOG2",
+    "DEFAULT_LIMITS",
+    "EXIF",
+    "ICC",
+    "QUALITY_MAX",
+    "QUALITY_STEPS",
+    "SIGNATURE",
+    "VERSION",
+    "XMP",
+    "AecFile",
+    "Chunk",
+    "ChunkEntry",
+    "ChunkGrid",
+    "ColourMode",
+    "Header",
+    "HeaderInfo",
+    "Limits",
+    "Metadata",
+    "Precision",
+    "Rect",
+    "chunk_grid",
+    "chunk_ok",
+    "grid_shape",
+    "is_aec",
+    "parse",
+    "parse_header",
+    "read_header",
+    "serialise",
+]
+
+_END = b"\x00"  # stands where a metadata type could begin: no type begins with it
+_LOG2_MIN, _LOG2_MAX, _EFFORT_MAX = 6, 15, 9
+_MIN_ENTRY = 9  # shortest line of the chunk table: one-byte length, two checksums
+_FIRST_READ = 4096  # bytes
+
+
+def is_aec(data: Data) -> bool:
+    """Whether the data begins with the signature (8 bytes are enough to tell)."""
+    return bytes(data[: len(SIGNATURE)]) == SIGNATURE
+
+
+def _is_type(kind: bytes) -> bool:
+    letter = kind[:1].isalpha()  # bytes.isalpha is ASCII only
+    return len(kind) == 4 and letter and all(0x20 <= byte <= 0x7E for byte in kind)
+
+
+def _require(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}, not in {low}..{high}")
+
+
+def _serialise_header(header: Header) -> bytes:
+    _require("width", header.width, 1, U32_MAX)
+    _require("height", header.height, 1, U32_MAX)
+    _require("quality", header.quality, 0, QUALITY_MAX)
+    _require("colour mode", header.colour, 0, max(ColourMode))
+    _require("bit depth", header.bit_depth, 8, 8)
+    _require("alpha kind", header.alpha, 0, 0)
+    _require("orientation", header.orientation, 1, 8)
+    _require("effort", header.effort, 0, _EFFORT_MAX)
+    _require("precision", header.precision, 0, max(Precision))
+    _require("log2 of the chunk side", header.chunk_log2, _LOG2_MIN, _LOG2_MAX)
+    _require("length of the model id", len(header.model_id), 8, 8)
+    packed = (
+        VERSION,
+        header.precision,  # flags: alpha (bits 2, 3), depth (4, 5) and reserved (6, 7) are zero
+        header.colour | (header.orientation - 1) << 3,
+        header.effort | (header.chunk_log2 - _LOG2_MIN) << 4,
+    )
+    sizes = write_varint(header.width) + write_varint(header.height) + write_varint(header.quality)
+    return SIGNATURE + bytes(packed) + header.model_id + sizes
+
+
+def serialise(file: AecFile) -> bytes:
+    """Turn a file's parts into its bytes; equal parts give equal bytes.
+
+    Raises:
+        InputError: a field is out of its range, the number of chunks is not what
+            the size implies, a chunk is marked damaged, or a metadata type is
+            malformed or critical (version 1 defines no critical ones).
+    """
+    head = bytearray(_serialise_header(file.header))
+    rows, cols = grid_shape(file.header)
+    if len(file.chunks) != rows * cols:
+        raise InputError(f"{len(file.chunks)} chunks for a grid of {rows} x {cols}")
+    for index, chunk in enumerate(file.chunks):
+        if not chunk.ok:
+            raise InputError(f"chunk {index} is damaged: a new checksum would hide that")
+        _require(f"payload length of chunk {index}", len(chunk.payload), 0, U32_MAX)
+        _require(f"symbols_crc of chunk {index}", chunk.symbols_crc, 0, U32_MAX)
+        head += write_varint(len(chunk.payload))
+        head += struct.pack("<II", zlib.crc32(chunk.payload), chunk.symbols_crc)
+    parts = [bytes(head), struct.pack("<I", zlib.crc32(head))]
+    parts += [chunk.payload for chunk in file.chunks]
+    for item in file.metadata:
+        if not _is_type(item.type):
+            raise InputError(f"metadata type {item.type!r} is not a letter and 3 ASCII characters")
+        if item.type[:1].isupper():
+            raise InputError(f"metadata type {item.type!r} is critical; version {VERSION} has none")
+        _require(f"length of metadata {item.type!r}", len(item.data), 0, U32_MAX)
+        body = item.type + write_varint(len(item.data)) + item.data
+        parts += [body, struct.pack("<I", zlib.crc32(body))]
+    return b"".join([*parts, _END])
+
+
+def _signature(cur: Cursor) -> None:
+    start = bytes(cur.view[: len(SIGNATURE)])
+    if start == SIGNATURE:
+        cur.pos = len(SIGNATURE)
+    elif not start:
+        raise cur.error(SignatureError, "not an .aec file: it is empty")
+    elif SIGNATURE.startswith(start):
+        raise cur.error(TruncatedError, "the file ends inside the signature", len(start))
+    elif start[1:4] == SIGNATURE[1:4]:
+        cause = "the signature is damaged, as by a transfer in text mode (line ends, eighth bit)"
+        raise cur.error(SignatureError, cause)
+    else:
+        raise cur.error(SignatureError, "not an .aec file: it begins with another signature")
+
+
+def _size(cur: Cursor, what: str, limits: Limits) -> int:
+    start = cur.pos
+    value = cur.varint(what)
+    if value == 0:
+        raise cur.error(FormatError, f"the {what} is zero", start)
+    cur.within(f"{what} in pixels", value, limits.max_side)
+    return value
+
+
+def _header(cur: Cursor, limits: Limits) -> Header:
+    _signature(cur)
+    version = cur.byte("the version")
+    if version != VERSION:
+        cause = f"format version {version}; this release reads version {VERSION}"
+        raise cur.error(VersionError, cause, cur.pos - 1)
+    start = cur.pos
+    flags, picture, coding = cur.take(3, "the header")
+    for offset, what, value in (
+        (start, "reserved flag bits", flags >> 6),
+        (start, "bit depth code", flags >> 4 & 3),
+        (start, "alpha kind", flags >> 2 & 3),
+        (start + 1, "reserved picture bits", picture >> 6),
+    ):
+        if value:
+            cause = f"{what} {value}: unknown to this release, which reads 0"
+            raise cur.error(VersionError, cause, offset)
+    if picture & 7 > max(ColourMode):
+        raise cur.error(VersionError, f"unknown colour mode {picture & 7}", start + 1)
+    if coding & 15 > _EFFORT_MAX:
+        raise cur.error(FormatError, f"effort {coding & 15} is not in 0..9", start + 2)
+    if coding >> 4 > _LOG2_MAX - _LOG2_MIN:
+        raise cur.error(FormatError, f"chunk side code {coding >> 4} is not in 0..9", start + 2)
+    model_id = cur.take(8, "the model id")
+    width, height = _size(cur, "width", limits), _size(cur, "height", limits)
+    cur.within(f"pixels in {width} x {height}", width * height, limits.max_pixels)
+    start = cur.pos
+    quality = cur.varint("quality")
+    if quality > QUALITY_MAX:
+        raise cur.error(FormatError, f"quality {quality} is not in 0..{QUALITY_MAX}", start)
+    return Header(
+        width=width,
+        height=height,
+        model_id=model_id,
+        quality=quality,
+        colour=ColourMode(picture & 7),
+        orientation=(picture >> 3) + 1,
+        effort=coding & 15,
+        precision=Precision(flags & 3),
+        chunk_log2=(coding >> 4) + _LOG2_MIN,
+    )
+
+
+def _header_info(cur: Cursor, limits: Limits) -> HeaderInfo:
+    header = _header(cur, limits)
+    rows, cols = grid_shape(header)
+    cur.within("number of chunks", rows * cols, limits.max_chunks)
+    cur.need(rows * cols * _MIN_ENTRY + 4, f"a table of {rows * cols} chunks")
+    table = []
+    for _ in range(rows * cols):
+        length = cur.varint("a payload length")
+        table.append((length, cur.u32("a chunk table entry"), cur.u32("a chunk table entry")))
+    cur.checksum(0, "the header")
+    offset, entries = cur.pos, []
+    for length, payload_crc, symbols_crc in table:
+        entries.append(ChunkEntry(offset, length, payload_crc, symbols_crc))
+        offset += length
+    return HeaderInfo(header, tuple(entries), cur.pos)
+
+
+def parse_header(
+    data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None
+) -> HeaderInfo:
+    """Read everything before the payloads, which need not be there.
+
+    Args:
+        data: the file, or as much of its beginning as holds header and chunk table
+            (at most 36 bytes and 13 for each chunk).
+        limits: what to accept.
+        name: the file's name, for error messages.
+
+    Raises:
+        SignatureError: this is no `.aec` file.
+        VersionError: a version or feature this release does not know.
+        TruncatedError: the data ends within the header or the table.
+        ChecksumError: the header is damaged.
+        FormatError: a field has a value the format does not allow.
+        LimitError: size or number of chunks is over the limits.
+    """
+    return _header_info(Cursor(data, name), limits)
+
+
+def read_header(
+    fp: BinaryIO, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None
+) -> HeaderInfo:
+    """Like `parse_header`, from a binary file, of which it reads no more than it needs.
+
+    It reads from the current position, 4 KiB first, then as much again until the
+    table is complete; it never seeks, and leaves the position after what it read.
+
+    Raises:
+        AecError: as `parse_header`.
+        OSError: as `fp.read` raises it.
+    """
+    data = fp.read(_FIRST_READ)
+    while True:
+        try:
+            return parse_header(data, limits=limits, name=name)
+        except TruncatedError:
+            more = fp.read(max(len(data), _FIRST_READ))
+            if not more:
+                raise
+            data += more
+
+
+def chunk_ok(data: Data, entry: ChunkEntry) -> bool:
+    """Whether a chunk's payload is there and undamaged.
+
+    Args:
+        data: the file from its first byte on; it may be cut short.
+        entry: the chunk's line from `parse_header`.
+    """
+    payload = memoryview(data).cast("B")[entry.offset : entry.offset + entry.length]
+    return len(payload) == entry.length and zlib.crc32(payload) == entry.payload_crc
+
+
+def _metadata(cur: Cursor, limits: Limits) -> tuple[Metadata, ...]:
+    """Read metadata chunks and the end marker."""
+    items: list[Metadata] = []
+    total = 0
+    while True:
+        start = cur.pos
+        cur.need(1, "the end marker")
+        if cur.view[start] == _END[0]:
+            cur.pos += 1
+            return tuple(items)
+        cur.within("metadata chunks", len(items) + 1, limits.max_metadata_chunks)
+        kind = cur.take(4, "a metadata chunk")
+        if not _is_type(kind):
+            raise cur.error(FormatError, f"{kind!r} is not a metadata type", start)
+        length = cur.varint("a metadata length")
+        total += length
+        cur.within("metadata in bytes", total, limits.max_metadata)
+        data = cur.take(length, f"metadata {kind!r}")
+        cur.checksum(start, f"metadata {kind!r}")
+        if kind[:1].isupper():
+            raise cur.error(VersionError, f"unknown critical metadata {kind!r}", start)
+        items.append(Metadata(kind, data))
+
+
+def parse(
+    data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None, verify: bool = True
+) -> AecFile:
+    """Read a whole file.
+
+    Args:
+        data: all of the file's bytes, nothing before or after them.
+        limits: what to accept.
+        name: the file's name, for error messages.
+        verify: raise for damaged payloads; if False they are returned with
+            `ok=False`. Header, layout and metadata are checked in either case; a
+            file cut short is for `parse_header` and `chunk_ok`.
+
+    Raises:
+        ChecksumError: the header, a payload or a metadata chunk is damaged.
+        TruncatedError: the file ends early.
+        VersionError: a version, feature or critical metadata this release does not know.
+        FormatError: any other malformed file, bytes after the end marker included.
+        LimitError: size, number of chunks or metadata are over the limits.
+    """
+    cur = Cursor(data, name)
+    info = _header_info(cur, limits)
+    cur.need(info.payload_end - info.size + 1, "payload and end marker")
+    chunks = []
+    for index, entry in enumerate(info.entries):
+        payload = cur.take(entry.length, f"chunk {index}")
+        computed = zlib.crc32(payload)
+        if verify and computed != entry.payload_crc:
+            stored = f"stored checksum {entry.payload_crc:08x}, computed {computed:08x}"
+            raise cur.error(ChecksumError, f"chunk {index}: {stored}", entry.offset)
+        chunks.append(Chunk(payload, entry.symbols_crc, computed == entry.payload_crc))
+    metadata = _metadata(cur, limits)
+    if cur.left:
+        raise cur.error(FormatError, f"{cur.left} bytes after the end of the file")
+    return AecFile(info.header, tuple(chunks), metadata)

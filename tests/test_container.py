@@ -1,0 +1,444 @@
+"""The container: identity, limits, and that no bytes whatever get past the checks."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import subprocess
+import sys
+import time
+import tracemalloc
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aecodec import container as c
+from aecodec import errors as e
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = bytes.fromhex("0123456789abcdef")
+
+# Written once from version 1 of the format. Never regenerate: old files must stay readable.
+SMALL_HEX = (
+    "894145430d0a1a0a 01000140 0123456789abcdef 8006 8004 8014 07 156a2c42 78563412 899dd905"
+    "7061796c6f6164 00"
+)
+SMALL = c.AecFile(c.Header(768, 512, MODEL, 2560), (c.Chunk(b"payload", 0x12345678),))
+RICH_HEX = (
+    "894145430d0a1a0a010129030123456789abcdef820146801403f1866c7a1111111100000000002222222202"
+    "72fddb6c33333333047d66c1904444444401ae2bb1845555555505fbb9a66cffffffffaf1a0cf66f6e6500ff"
+    "666f757235736978746865584946044d4d002a8810ab417465537400389a21e300"
+)
+RICH = c.AecFile(
+    c.Header(
+        width=130,
+        height=70,
+        model_id=MODEL,
+        quality=2560,
+        colour=c.ColourMode.RGB,
+        orientation=6,
+        effort=3,
+        precision=c.Precision.BFLOAT16,
+        chunk_log2=6,
+    ),
+    (
+        c.Chunk(b"one", 0x11111111),
+        c.Chunk(b"", 0x22222222),
+        c.Chunk(b"\x00\xff", 0x33333333),
+        c.Chunk(b"four", 0x44444444),
+        c.Chunk(b"5", 0x55555555),
+        c.Chunk(b"sixth", 0xFFFFFFFF),
+    ),
+    (c.Metadata(c.EXIF, b"MM\x00*"), c.Metadata(b"teSt", b"")),
+)
+GOLDEN = [(SMALL_HEX, SMALL), (RICH_HEX, RICH)]
+U32 = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> c.AecFile:
+    """Files of 1 to about 60 chunks, thin and square ones, with and without metadata."""
+    log2 = draw(st.integers(6, 15))
+    rows = draw(st.integers(1, 8))
+    cols = draw(st.integers(1, 8))
+    side = 1 << log2
+    header = c.Header(
+        width=cols * side - draw(st.integers(0, side - 1)),
+        height=rows * side - draw(st.integers(0, side - 1)),
+        model_id=draw(st.binary(min_size=8, max_size=8)),
+        quality=draw(st.integers(0, c.QUALITY_MAX)),
+        colour=draw(st.sampled_from(c.ColourMode)),
+        orientation=draw(st.integers(1, 8)),
+        effort=draw(st.integers(0, 9)),
+        precision=draw(st.sampled_from(c.Precision)),
+        chunk_log2=log2,
+    )
+    seeds = draw(st.lists(U32, min_size=rows * cols, max_size=rows * cols))
+    chunks = tuple(c.Chunk(b"%d" % seed * (seed % 40), seed) for seed in seeds)
+    types = st.sampled_from([c.EXIF, c.ICC, c.XMP, b"zzzz", b"a1 ~"])
+    metadata = st.builds(c.Metadata, types, st.binary(max_size=300))
+    return c.AecFile(header, chunks, tuple(draw(st.lists(metadata, max_size=4))))
+
+
+ANY_SIZE = c.Limits(max_pixels=2**64)
+
+
+def seal(head: bytes, rest: bytes = b"") -> bytes:
+    """Bytes up to the end of the table, plus the right checksum, plus what follows."""
+    return head + struct.pack("<I", zlib.crc32(head)) + rest
+
+
+def head(
+    *,
+    flags: int = 0,
+    picture: int = 1,
+    coding: int = 0x40,
+    sizes: str = "01 01 00",
+    table: str = "00 00000000 00000000",
+) -> bytes:
+    """A header to order, without its checksum; sizes and table in hexadecimal."""
+    start = c.SIGNATURE + bytes((c.VERSION, flags, picture, coding)) + MODEL
+    return start + bytes.fromhex(sizes) + bytes.fromhex(table)
+
+
+def with_metadata(*chunks: bytes, end: bytes = b"\x00") -> bytes:
+    return seal(head(), b"".join(chunks) + end)
+
+
+def raw_metadata(kind: bytes, data: bytes, length: bytes | None = None) -> bytes:
+    body = kind + (bytes([len(data)]) if length is None else length) + data
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+# --- what is written is what is read
+
+
+@settings(max_examples=150, deadline=None)
+@given(files())
+def test_parse_inverts_serialise(file: c.AecFile) -> None:
+    data = c.serialise(file)
+    assert c.parse(data, limits=ANY_SIZE) == file
+    assert c.parse(bytearray(data), limits=ANY_SIZE, verify=False) == file
+    info = c.parse_header(data, limits=ANY_SIZE)
+    assert info == c.parse_header(data[: info.size], limits=ANY_SIZE)
+    assert info == c.read_header(io.BytesIO(data), limits=ANY_SIZE)
+    assert info.header == file.header
+    for chunk, entry in zip(file.chunks, info.entries, strict=True):
+        assert data[entry.offset : entry.offset + entry.length] == chunk.payload
+        assert entry.symbols_crc == chunk.symbols_crc
+        assert c.chunk_ok(data, entry)
+
+
+@pytest.mark.parametrize(("text", "file"), GOLDEN)
+def test_golden_bytes(text: str, file: c.AecFile) -> None:
+    data = bytes.fromhex(text)
+    assert c.serialise(file) == data
+    assert c.parse(data) == file
+
+
+def test_the_documented_test_vector_is_the_golden_one() -> None:
+    text = (ROOT / "docs/format.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^ {4}((?:[0-9A-F]{2} +)+)", text.split("## Test vector")[1], re.MULTILINE)
+    listed = "".join(lines)
+    assert bytes.fromhex(listed) == bytes.fromhex(SMALL_HEX)
+
+
+@pytest.mark.parametrize(
+    ("length", "overhead"), [(0, 40), (127, 40), (128, 41), (16383, 41), (16384, 42), (2**21, 43)]
+)
+def test_overhead_of_a_kodak_image(length: int, overhead: int) -> None:
+    file = replace(SMALL, chunks=(c.Chunk(bytes(length), 1),))
+    assert len(c.serialise(file)) - length == overhead <= 44
+
+
+@pytest.mark.parametrize("value", [1, 127, 128, 16383, 16384, 2**28, 2**32 - 1])
+def test_sizes_over_the_whole_range(value: int) -> None:
+    header = c.Header(value, 1, MODEL, 0, chunk_log2=15)
+    rows, cols = c.grid_shape(header)
+    file = c.AecFile(header, (c.Chunk(b"", 0),) * (rows * cols))
+    limits = c.Limits(max_side=2**32 - 1, max_pixels=2**64)
+    assert c.parse(c.serialise(file), limits=limits) == file
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(6, 9))
+def test_the_grid_covers_every_pixel_once(width: int, height: int, log2: int) -> None:
+    header = c.Header(width, height, MODEL, 0, chunk_log2=log2)
+    grid = c.chunk_grid(header)
+    assert (grid.rows, grid.cols) == c.grid_shape(header)
+    assert len(grid.rects) == grid.rows * grid.cols
+    assert sum((r.right - r.left) * (r.bottom - r.top) for r in grid.rects) == width * height
+    for index, r in enumerate(grid.rects):
+        assert r.left == (index % grid.cols) << log2 < r.right <= width
+        assert r.top == (index // grid.cols) << log2 < r.bottom <= height
+
+
+def test_signature_test() -> None:
+    assert c.is_aec(c.SIGNATURE)
+    assert c.is_aec(memoryview(bytes.fromhex(RICH_HEX)))
+    assert not c.is_aec(c.SIGNATURE[:7])
+    assert not c.is_aec(b"")
+
+
+class Trickle(io.RawIOBase):
+    """A stream without seek that gives at most 100 bytes at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.given = 0
+
+    def read(self, size: int = -1) -> bytes:
+        part = self.data[self.given : self.given + min(size, 100)]
+        self.given += len(part)
+        return part
+
+
+def test_read_header_reads_little_and_copes_with_short_reads() -> None:
+    header = replace(SMALL.header, width=64 * 100, height=64 * 20, chunk_log2=6)
+    file = c.AecFile(header, (c.Chunk(bytes(1000), 5),) * 2000)
+    data = c.serialise(file)
+    stream = Trickle(data)
+    info = c.read_header(stream)  # type: ignore[arg-type]
+    assert info == c.parse_header(data)
+    assert info.size > 4096
+    assert stream.given <= info.size + 200
+    with pytest.raises(e.TruncatedError):
+        c.read_header(Trickle(data[: info.size - 1]))  # type: ignore[arg-type]
+
+
+# --- damage
+
+
+@pytest.mark.parametrize(("text", "file"), GOLDEN)
+def test_truncation_at_every_byte(text: str, file: c.AecFile) -> None:
+    data = bytes.fromhex(text)
+    for length in range(len(data)):
+        kind = e.TruncatedError if length else e.SignatureError
+        with pytest.raises(kind) as caught:
+            c.parse(data[:length])
+        assert caught.value.offset is not None and caught.value.offset <= length
+        with pytest.raises(e.AecError):
+            c.parse(data[:length], verify=False)
+
+
+@pytest.mark.parametrize(("text", "file"), GOLDEN)
+def test_every_flipped_bit_is_noticed(text: str, file: c.AecFile) -> None:
+    data = bytes.fromhex(text)
+    size = c.parse_header(data).size
+    for bit in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(e.AecError):
+            c.parse(flipped)
+        if bit < size * 8:
+            with pytest.raises(e.AecError):
+                c.parse_header(flipped)
+
+
+def attempt(data: bytes) -> None:
+    """Parse: an `AecError`, or a file that serialises to exactly these bytes."""
+    for limits in (c.DEFAULT_LIMITS, ANY_SIZE):
+        try:
+            file = c.parse(data, limits=limits)
+        except e.AecError:
+            continue
+        assert c.serialise(file) == data
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_after_the_signature(tail: bytes) -> None:
+    attempt(c.SIGNATURE + tail)
+    attempt(c.SIGNATURE + bytes((c.VERSION, 0, 1, 0x40)) + tail)
+    attempt(seal(head() + tail, tail))
+    attempt(seal(head(), tail))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_edited_files_with_a_corrected_header_checksum(data: st.DataObject) -> None:
+    valid = bytes.fromhex(data.draw(st.sampled_from([SMALL_HEX, RICH_HEX])))
+    size = c.parse_header(valid).size
+    edited = bytearray(valid[: size - 4])
+    for _ in range(data.draw(st.integers(1, 3))):
+        edited[data.draw(st.integers(8, len(edited) - 1))] = data.draw(st.integers(0, 255))
+    attempt(seal(bytes(edited), valid[size:]))
+
+
+def test_best_effort_reading_of_a_damaged_payload() -> None:
+    data = bytearray(bytes.fromhex(RICH_HEX))
+    entries = c.parse_header(data).entries
+    data[entries[3].offset] ^= 1
+    with pytest.raises(e.ChecksumError, match="chunk 3") as caught:
+        c.parse(data, name="x.aec")
+    assert caught.value.offset == entries[3].offset
+    assert str(caught.value).startswith("x.aec: ")
+    file = c.parse(data, verify=False)
+    expected = [True, True, True, False, True, True]
+    assert [chunk.ok for chunk in file.chunks] == expected
+    assert [c.chunk_ok(data, entry) for entry in entries] == expected
+    assert not c.chunk_ok(data[: entries[5].offset + 4], entries[5])
+    with pytest.raises(e.InputError, match="damaged"):
+        c.serialise(file)
+
+
+# --- what the format forbids
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "data"),
+    [
+        (e.SignatureError, "empty", b""),
+        (e.SignatureError, "another signature", b"\x89PNG\r\n\x1a\n" + bytes(50)),
+        (e.SignatureError, "text mode", b"\x89AEC\n\x1a\n\x01" + bytes(50)),
+        (e.SignatureError, "text mode", b"\x09AEC\r\n\x1a\n\x01" + bytes(50)),
+        (e.TruncatedError, "signature", c.SIGNATURE[:5]),
+        (e.VersionError, "version 2", c.SIGNATURE + b"\x02" + bytes(50)),
+        (e.VersionError, "version 0", c.SIGNATURE + bytes(50)),
+        (e.VersionError, "reserved flag", seal(head(flags=0x40), b"\x00")),
+        (e.VersionError, "reserved flag", seal(head(flags=0x80), b"\x00")),
+        (e.VersionError, "bit depth", seal(head(flags=0x10), b"\x00")),
+        (e.VersionError, "alpha", seal(head(flags=0x04), b"\x00")),
+        (e.VersionError, "reserved picture", seal(head(picture=0x41), b"\x00")),
+        (e.VersionError, "reserved picture", seal(head(picture=0x81), b"\x00")),
+        (e.VersionError, "colour mode 2", seal(head(picture=2), b"\x00")),
+        (e.FormatError, "effort 10", seal(head(coding=0x4A), b"\x00")),
+        (e.FormatError, "chunk side", seal(head(coding=0xA0), b"\x00")),
+        (e.FormatError, "width is zero", seal(head(sizes="00 01 00"), b"\x00")),
+        (e.FormatError, "height is zero", seal(head(sizes="01 00 00"), b"\x00")),
+        (e.FormatError, "quality 3585", seal(head(sizes="01 01 811c"), b"\x00")),
+        (e.FormatError, "longer than", seal(head(sizes="8100 01 00"), b"\x00")),
+        (e.FormatError, "longer than", seal(head(sizes="01 8180808000 00"), b"\x00")),
+        (e.FormatError, "longer than", seal(head(sizes="01 01 8000"), b"\x00")),
+        (e.FormatError, "32 bits", seal(head(sizes="ffffffff10 01 00"), b"\x00")),
+        (e.FormatError, "32 bits", seal(head(sizes="ffffffffff 01 00"), b"\x00")),
+        (e.FormatError, "longer than", seal(head(table="8000 00000000 00000000"), b"\x00")),
+        (e.ChecksumError, "header", head() + b"\x00\x00\x00\x00\x00"),
+        (e.TruncatedError, "payload", seal(head(table="01 00000000 00000000"), b"\x00")),
+        (e.TruncatedError, "payload", seal(head(table="ffffffff0f 00000000 00000000"), b"\x00")),
+        (e.FormatError, "1 bytes after", with_metadata(end=b"\x00\x00")),
+        (e.FormatError, "9 bytes after", with_metadata(end=b"\x00" + raw_metadata(b"teSt", b""))),
+        (e.TruncatedError, "end marker", with_metadata(end=b"")),
+        (e.VersionError, "critical", with_metadata(raw_metadata(b"TeSt", b"x"))),
+        (e.FormatError, "type", with_metadata(raw_metadata(b"1eSt", b"x"))),
+        (e.FormatError, "type", with_metadata(raw_metadata(b"te\xe9t", b"x"))),
+        (e.FormatError, "longer than", with_metadata(raw_metadata(b"teSt", b"", b"\x80\x00"))),
+        (e.TruncatedError, "teSt", with_metadata(raw_metadata(b"teSt", b"", b"\xff\x7f"))),
+        (e.ChecksumError, "teSt", with_metadata(raw_metadata(b"teSt", b"x")[:-1] + b"\x99")),
+    ],
+)
+def test_malformed_files(kind: type[e.FormatError], cause: str, data: bytes) -> None:
+    with pytest.raises(e.FormatError, match=cause) as caught:
+        c.parse(data, name="dir/x.aec")
+    assert type(caught.value) is kind
+    assert caught.value.offset is not None and 0 <= caught.value.offset <= len(data)
+    assert str(caught.value).startswith("dir/x.aec: ")
+
+
+def test_the_orders_used_above_make_a_valid_file() -> None:
+    assert c.parse(seal(head(), b"\x00")).header == c.Header(1, 1, MODEL, 0)
+
+
+def test_unknown_ancillary_metadata_is_kept() -> None:
+    data = with_metadata(raw_metadata(b"qq~ ", b"later"), raw_metadata(b"eXIF", b"II"))
+    file = c.parse(data)
+    assert file.metadata == (c.Metadata(b"qq~ ", b"later"), c.Metadata(c.EXIF, b"II"))
+    assert c.serialise(file) == data
+
+
+# --- limits
+
+
+@pytest.mark.parametrize("side", ["8080808008", "ffffffff07", "ffffffff0f"])
+@pytest.mark.parametrize("coding", [0x00, 0x40, 0x90])
+def test_huge_claims_are_refused_at_once(side: str, coding: int) -> None:
+    data = seal(head(coding=coding, sizes=side * 2 + "00"), bytes(60))
+    start = time.perf_counter()
+    tracemalloc.start()
+    try:
+        for limits in (c.DEFAULT_LIMITS, c.Limits(max_side=2**32)):
+            with pytest.raises(e.LimitError, match=r"^big\.aec: .* \d{9}"):
+                c.parse(data, name="big.aec", limits=limits)
+        with pytest.raises(e.LimitError, match="chunks"):
+            c.parse(data, limits=c.Limits(max_side=2**32, max_pixels=2**64))
+        with pytest.raises(e.TruncatedError, match="table"):
+            c.parse(data, limits=c.Limits(2**64, 2**32, 2**64))
+        with pytest.raises(e.LimitError):
+            c.read_header(io.BytesIO(data))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "cause"),
+    [
+        (c.Limits(max_side=129), "width in pixels: 130"),
+        (c.Limits(max_pixels=9099), "pixels in 130 x 70: 9100"),
+        (c.Limits(max_chunks=5), "chunks: 6"),
+        (c.Limits(max_metadata=3), "metadata in bytes: 4"),
+        (c.Limits(max_metadata_chunks=1), "metadata chunks: 2"),
+    ],
+)
+def test_each_limit(limits: c.Limits, cause: str) -> None:
+    with pytest.raises(e.LimitError, match=cause) as caught:
+        c.parse(bytes.fromhex(RICH_HEX), limits=limits)
+    assert not isinstance(caught.value, e.FormatError)
+
+
+def test_limits_are_inclusive() -> None:
+    limits = c.Limits(9100, 130, 6, 4, 2)
+    assert c.parse(bytes.fromhex(RICH_HEX), limits=limits) == RICH
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 0},
+        {"width": 2**32},
+        {"height": -1},
+        {"quality": -1},
+        {"quality": c.QUALITY_MAX + 1},
+        {"colour": 2},
+        {"bit_depth": 16},
+        {"alpha": 1},
+        {"orientation": 0},
+        {"orientation": 9},
+        {"effort": 10},
+        {"precision": 4},
+        {"chunk_log2": 5},
+        {"chunk_log2": 16},
+        {"model_id": b"short"},
+    ],
+)
+def test_serialise_refuses_bad_fields(change: dict[str, int]) -> None:
+    with pytest.raises(e.InputError):
+        c.serialise(replace(SMALL, header=replace(SMALL.header, **change)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        replace(SMALL, chunks=()),
+        replace(SMALL, chunks=SMALL.chunks * 2),
+        replace(SMALL, chunks=(c.Chunk(b"", 2**32),)),
+        replace(SMALL, metadata=(c.Metadata(b"TeSt", b""),)),
+        replace(SMALL, metadata=(c.Metadata(b"exif2", b""),)),
+        replace(SMALL, metadata=(c.Metadata(b"\x00abc", b""),)),
+    ],
+)
+def test_serialise_refuses_bad_parts(file: c.AecFile) -> None:
+    with pytest.raises(e.InputError):
+        c.serialise(file)
+
+
+def test_the_container_needs_no_torch() -> None:
+    code = "import sys, aecodec.container as c; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
