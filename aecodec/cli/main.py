@@ -1,0 +1,142 @@
+"""The `aecodec` command: finds a subcommand by name, and turns errors into one line and a code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from aecodec._version import __version__
+from aecodec.errors import AecError, FormatError, InputError, ModelError, OutputError
+
+#: Name -> what the list of commands says. The module `aecodec.cli.<name>` holds the command.
+COMMANDS = {
+    "compress": "Code an image file as an .aec file.",
+    "decompress": "Decode an .aec file to an image file.",
+    "info": "Show what an .aec file says about itself.",
+    "verify": "Check that .aec files are whole and decode exactly.",
+    "models": "List the installed models.",
+    "bench": "Measure rate, distortion and speed beside other codecs.",
+    "train": "Train a model.",
+}
+
+EXIT_OTHER, EXIT_USAGE, EXIT_INPUT, EXIT_FORMAT, EXIT_MODEL, EXIT_OUTPUT = 1, 2, 3, 4, 5, 6
+EXIT_INTERRUPTED = 130
+
+HELP = """A learned image codec.
+
+\b
+Examples:
+  aecodec compress photo.png                   writes photo.aec
+  aecodec compress photo.png small.aec -q 30
+  aecodec decompress small.aec out.png
+  aecodec info --json small.aec
+"""
+
+EPILOG = """\b
+Exit codes:
+  0    done
+  1    another error
+  2    wrong usage: an unknown option, a missing argument
+  3    the input cannot be read or coded, or is over the limits
+  4    not an .aec file, or a damaged one
+  5    a model is missing, damaged or another one
+  6    the output cannot be written, or exists already
+  130  interrupted
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used, not to list it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"aecodec.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    help=HELP,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "--version", prog_name="aecodec")
+def cli() -> None:
+    """The group's own options are --help and --version."""
+
+
+def exit_code(error: AecError) -> int:
+    """The exit code for an error; see `EPILOG`."""
+    for kind, code in (
+        (InputError, EXIT_INPUT),
+        (FormatError, EXIT_FORMAT),
+        (ModelError, EXIT_MODEL),
+        (OutputError, EXIT_OUTPUT),
+    ):
+        if isinstance(error, kind):
+            return code
+    return EXIT_OTHER
+
+
+def report(error: Exception) -> None:
+    """Write an error as one line to stderr."""
+    cause = " ".join(str(error).split()) or type(error).__name__
+    click.echo(f"aecodec: error: {cause}", err=True)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run a command line, without leaving the process; gives the exit code."""
+    notes = logging.StreamHandler()
+    notes.setFormatter(logging.Formatter("aecodec: note: %(message)s"))
+    logger = logging.getLogger("aecodec")
+    logger.addHandler(notes)
+    logger.setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module="PIL")  # of metadata that matter to nobody here
+    try:
+        result = cli.main(
+            args=None if argv is None else list(argv), prog_name="aecodec", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("aecodec: interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except AecError as error:
+        report(error)
+        return exit_code(error)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OTHER
+    except MemoryError:
+        report(AecError("not enough memory"))
+        return EXIT_OTHER
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        report(AecError(f"{where}{error.strerror or error}"))
+        return EXIT_OTHER
+    finally:
+        logger.removeHandler(notes)
+
+
+def main() -> NoReturn:
+    """Entry point of the `aecodec` script."""
+    sys.exit(run())

@@ -1,0 +1,82 @@
+"""Importing is cheap, and the flat API is what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import aecodec
+from aecodec import errors
+
+HEAVY = ("torch", "numpy", "PIL", "safetensors", "constriction", "click")
+
+WHAT_IS_LOADED = """
+import sys
+{code}
+print(*(name for name in {heavy!r} if name in sys.modules))
+print(sum(name.startswith('aecodec') for name in sys.modules))
+"""
+
+
+def loaded(code: str, heavy: tuple[str, ...] = HEAVY) -> tuple[list[str], int]:
+    """Heavy modules loaded by a snippet in a new interpreter, and how many of ours."""
+    text = WHAT_IS_LOADED.format(code=code, heavy=heavy)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    names, count = done.stdout.splitlines()[-2:]
+    return names.split(), int(count)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    names, ours = loaded("import aecodec; aecodec.AecError, aecodec.__version__, dir(aecodec)")
+    assert names == []
+    assert ours <= 4
+
+
+def test_info_loads_neither_torch_nor_numpy():
+    code = "import aecodec\ntry: aecodec.info(b'x')\nexcept aecodec.FormatError: pass"
+    names, _ = loaded(code)
+    assert names == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["--version"],
+        ["compress", "--help"],
+        ["decompress", "--help"],
+        ["info", "--help"],
+        ["verify", "--help"],
+        ["models", "--help"],
+        ["bench", "--help"],
+        ["train", "--help"],
+        ["info", "no-such-file.aec"],
+        ["models"],
+    ],
+)
+def test_commands_that_only_tell_something_do_not_load_torch(args):
+    names, _ = loaded(f"from aecodec.cli.main import run; run({args!r})", ("torch", "constriction"))
+    assert names == []
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in aecodec.__all__:
+        value = getattr(aecodec, name)
+        assert name == "__version__" or value.__doc__, name
+        assert name in dir(aecodec)
+
+
+def test_every_error_is_public():
+    found = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.AecError)
+    }
+    assert found <= set(aecodec.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'compresss'"):
+        _ = aecodec.compresss
