@@ -1,0 +1,1 @@
+"""The network: analysis and synthesis transforms, hyperprior, context, weights."""

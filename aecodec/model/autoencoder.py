@@ -1,0 +1,113 @@
+"""The whole network: what training optimises and what the codec runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import QualityGain
+from .config import QUALITY_ROWS, ModelConfig
+from .hyperprior import (
+    ContextPass,
+    HyperAnalysis,
+    HyperPrior,
+    HyperSynthesis,
+    ScaleHead,
+    pass_index,
+)
+from .likelihood import gaussian_bits
+from .transforms import Analysis, Synthesis
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round to nearest; the gradient passes straight through."""
+    return x + (x.round() - x).detach()
+
+
+@dataclass
+class Output:
+    """What one training step needs, each per image."""
+
+    pixels: Tensor  # (B, 3, H, W), same range as the input
+    y_bits: Tensor  # (B,)
+    z_bits: Tensor  # (B,)
+
+
+class Autoencoder(nn.Module):
+    """Variable-rate mean-scale hyperprior autoencoder.
+
+    Pixels are RGB in [-0.5, 0.5]; quality is a continuous number in [0, 7].
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis = Analysis(config)
+        self.synthesis = Synthesis(config)
+        rows = torch.tensor([self._start_gain(config, q) for q in range(QUALITY_ROWS)])
+        start = rows.log()[:, None].repeat(1, config.latent_channels)
+        self.encoder_gain = QualityGain(start.clone())
+        self.decoder_gain = QualityGain(-start)
+        self.hyper_analysis = HyperAnalysis(config)
+        self.hyper_synthesis = HyperSynthesis(config)
+        self.prior = HyperPrior(config)
+        self.scale_head = ScaleHead(config)
+        self.context = nn.ModuleList(
+            ContextPass(config, count, first=p == 0)
+            for p, count in enumerate(config.context_blocks)
+        )
+
+    @staticmethod
+    def _start_gain(config: ModelConfig, quality: float) -> float:
+        """1/Δ for the uniform step Δ that is optimal at high rate for an orthonormal y."""
+        return math.sqrt(config.lambda_at(quality) * 255**2 * 2 * math.log(2) / 36)
+
+    def log_scale_bounds(self) -> tuple[float, float]:
+        """Natural logarithms of the smallest and largest σ the tables cover."""
+        return math.log(self.config.scale_min), math.log(self.config.scale_max)
+
+    @torch.no_grad()
+    def start_scales(self, x: Tensor) -> None:
+        """Set the scale head's biases from the spread of y over a batch of patches."""
+        y = self.analysis(x)
+        spread = y.abs().mean(dim=(0, 2, 3)).clamp(min=1e-4)
+        low, high = self.log_scale_bounds()
+        self.scale_head.biases[2].copy_(
+            (spread.log()[None] + self.encoder_gain.log_rows).clamp(low, high)
+        )
+
+    def forward(self, x: Tensor, quality: Tensor) -> Output:
+        """Pixels and bits; in training mode the rate is that of y with uniform noise.
+
+        Everything that reaches the synthesis or the context is rounded, straight-through.
+
+        Args:
+            x: (B, 3, H, W) in [-0.5, 0.5], sides multiples of 64.
+            quality: (B,) in [0, 7].
+        """
+        gain = self.encoder_gain(quality)
+        inverse = self.decoder_gain(quality)
+        y = self.analysis(x) * gain
+        z = self.hyper_analysis(y)
+        z_hat = round_ste(z)
+        z_bits = self.prior.bits(self._relaxed(z), quality)
+        low, high = self.log_scale_bounds()
+        log_scale = self.scale_head(z_hat, quality).clamp(low, high)
+        features = self.hyper_synthesis(z_hat, quality)
+
+        index = pass_index(y.shape[1], len(self.context), y.shape[2], y.shape[3]).to(y.device)
+        mean = self.context[0](features, None) * gain
+        for p in range(1, len(self.context)):
+            known = (round_ste(y - mean) + mean) * inverse * (index < p)
+            mean = torch.where(index < p, mean, self.context[p](features, known) * gain)
+        residual = y - mean
+        y_hat = round_ste(residual) + mean
+        y_bits = gaussian_bits(self._relaxed(residual), log_scale).sum(dim=(1, 2, 3))
+        return Output(self.synthesis(y_hat * inverse, quality), y_bits, z_bits)
+
+    def _relaxed(self, x: Tensor) -> Tensor:
+        """What the rate is measured on: x plus uniform noise in training, x rounded else."""
+        return x + torch.rand_like(x) - 0.5 if self.training else x.round()

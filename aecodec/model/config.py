@@ -1,0 +1,92 @@
+"""The shape of a model, as one dataclass that its weights carry along."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import WeightsError
+
+QUALITY_ROWS = 8
+"""Anchor rows of every per-quality table; quality runs continuously over [0, 7]."""
+
+SCALE_LEVELS = 64
+"""Number of scale indices, and of frequency tables for the residuals of y."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shape of a model's tensors.
+
+    Strides are fixed: features live on grids of 1/8 and 1/16 of the picture, y on
+    1/16, z on 1/64.
+    """
+
+    latent_channels: int = 320  # channels of y
+    hyper_channels: int = 128  # channels of z
+    width_8: int = 128  # features at 1/8 resolution
+    width_16: int = 256  # features at 1/16 resolution
+    analysis_blocks: tuple[int, int] = (4, 3)  # residual blocks at 1/8 and at 1/16
+    synthesis_blocks: tuple[int, int] = (5, 3)  # the same, on the way back
+    hyper_width: int = 128  # hidden width of the hyper transforms
+    context_width: int = 192
+    context_blocks: tuple[int, ...] = (1, 1, 1, 1)  # residual blocks in each context pass
+    scale_width: int = 96  # hidden width of the exact scale head
+    lambda_min: float = 0.0005  # rate-distortion trade-off at quality 0
+    lambda_max: float = 0.32  # and at quality 7
+    scale_min: float = 0.11  # standard deviation at scale index 0
+    scale_max: float = 256.0  # and at the last index
+
+    @property
+    def passes(self) -> int:
+        """Number of context passes: 1, 2 or 4."""
+        return len(self.context_blocks)
+
+    @property
+    def log_scale_step(self) -> float:
+        """Distance of two neighbouring scale indices in natural-log units."""
+        return math.log(self.scale_max / self.scale_min) / (SCALE_LEVELS - 1)
+
+    def lambda_at(self, quality: float) -> float:
+        """λ at a continuous quality in [0, 7]; the loss is λ·255²·MSE + bits per pixel."""
+        ratio = self.lambda_max / self.lambda_min
+        return float(self.lambda_min * ratio ** (quality / (QUALITY_ROWS - 1)))
+
+    def to_json(self) -> str:
+        """Serialise as one line of JSON, for the metadata of a weights file."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Build from a mapping as read from JSON or TOML.
+
+        Raises:
+            WeightsError: unknown names, or a number of passes that is not 1, 2 or 4.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise WeightsError(f"model config has unknown keys: {', '.join(unknown)}")
+        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        config = cls(**fixed)
+        if config.passes not in (1, 2, 4):
+            raise WeightsError(f"context_blocks must have 1, 2 or 4 entries, not {config.passes}")
+        return config
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Parse what `to_json` wrote.
+
+        Raises:
+            WeightsError: not JSON, not an object, or unknown names.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise WeightsError(f"model config is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise WeightsError("model config is not a JSON object")
+        return cls.from_dict(values)

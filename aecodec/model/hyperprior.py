@@ -1,0 +1,156 @@
+"""What the entropy model needs: hyper transforms, z prior, scale head, spatial context.
+
+The mean-scale hyperprior of Minnen, Ballé and Toderici (2018), with two changes. The
+scale of every residual comes from ẑ alone, through `ScaleHead`, a network that is
+evaluated in integers when files are coded (see `scale_head.py`). The means come from ẑ
+and from already known ŷ in 1, 2 or 4 passes over a checkerboard of channel groups and
+positions (after Li, Li and Lu 2023, DCVC-DC); they never influence what is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import Bottleneck, QualityBias, blocks, interpolate_rows
+from .config import QUALITY_ROWS, ModelConfig
+
+HYPER_STRIDE = 4
+"""Positions of y per position of z, each way."""
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: gained y to z."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c, w = config.latent_channels, config.hyper_width
+        self.head = nn.Conv2d(c, w, 1)
+        self.down_32 = nn.Conv2d(4 * w, w, 1)
+        self.block_32 = Bottleneck(w)
+        self.down_64 = nn.Conv2d(4 * w, w, 1)
+        self.block_64 = Bottleneck(w)
+        self.tail = nn.Conv2d(w, config.hyper_channels, 3, padding=1)
+        with torch.no_grad():  # ẑ starts out all zero, so that it costs nothing at first
+            self.tail.weight.mul_(0.1)
+            self.tail.bias.zero_()  # type: ignore[union-attr]
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(B, C, h, w) in quantisation steps, sides multiples of 4 -> z (B, Cz, h/4, w/4)."""
+        # asinh: scales are predicted in log units, and y spans four decades
+        h = F.leaky_relu(self.head(torch.asinh(y)), 0.1)
+        h = self.block_32(F.leaky_relu(self.down_32(F.pixel_unshuffle(h, 2)), 0.1))
+        h = self.block_64(F.leaky_relu(self.down_64(F.pixel_unshuffle(h, 2)), 0.1))
+        out: Tensor = self.tail(h)
+        return out
+
+
+class HyperSynthesis(nn.Module):
+    """h_s: ẑ to the features that the context passes start from."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        w = config.hyper_width
+        self.up_32 = nn.Conv2d(config.hyper_channels, 4 * w, 3, padding=1)
+        self.block_32 = Bottleneck(w)
+        self.up_16 = nn.Conv2d(w, 4 * w, 1)
+        self.tail = nn.Conv2d(w, config.context_width, 1)
+        self.bias = QualityBias(config.context_width)
+
+    def forward(self, z: Tensor, quality: Tensor) -> Tensor:
+        """ẑ (B, Cz, h, w), quality (B,) -> features (B, F, 4h, 4w)."""
+        h = self.block_32(F.leaky_relu(F.pixel_shuffle(self.up_32(z), 2), 0.1))
+        h = F.leaky_relu(F.pixel_shuffle(self.up_16(h), 2), 0.1)
+        out: Tensor = self.tail(h) + self.bias(quality)
+        return out
+
+
+class HyperPrior(nn.Module):
+    """Logistic density of every channel of z, a row for each quality anchor."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(QUALITY_ROWS, config.hyper_channels))
+        self.log_scale = nn.Parameter(
+            torch.full((QUALITY_ROWS, config.hyper_channels), math.log(0.07))
+        )
+
+    def bits(self, z: Tensor, quality: Tensor) -> Tensor:
+        """Information of z (B, Cz, h, w) in bits per image, shape (B,); float32."""
+        scale = interpolate_rows(self.log_scale, quality).clamp(min=math.log(0.03)).exp()
+        distance = (z - interpolate_rows(self.mean, quality)).abs()
+        upper = torch.sigmoid((0.5 - distance) / scale)
+        lower = torch.sigmoid((-0.5 - distance) / scale)
+        return -(upper - lower).clamp(min=1e-9).log2().sum(dim=(1, 2, 3))
+
+
+class ScaleHead(nn.Module):
+    """ẑ to log-scales, in floating point, for training.
+
+    Shaped so that `scale_head.quantise` turns it into integers without loss: plain
+    convolutions, ReLU bounded at 127, and biases interpolated between quality rows.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        w = config.scale_width
+        shapes = [
+            (config.hyper_channels, 4 * w, 3),
+            (w, 4 * w, 3),
+            (w, config.latent_channels, 1),
+        ]
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(o, i, k, k) * math.sqrt(2 / (i * k * k))) for i, o, k in shapes
+        )
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(QUALITY_ROWS, o)) for _, o, _ in shapes
+        )
+        with torch.no_grad():
+            self.weights[2].mul_(0.1)
+            self.biases[0].fill_(0.1)
+
+    def forward(self, z: Tensor, quality: Tensor) -> Tensor:
+        """ẑ (B, Cz, h, w), quality (B,) -> log σ (B, C, 4h, 4w)."""
+        h = z
+        for layer, (weight, rows) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = F.conv2d(h, weight, padding=weight.shape[-1] // 2)
+            h = h + interpolate_rows(rows, quality)
+            if layer < 2:
+                h = F.pixel_shuffle(h, 2).clamp(0, 127)
+        return h
+
+
+def pass_index(channels: int, passes: int, height: int, width: int) -> Tensor:
+    """Which context pass knows each element of y: (C, height, width), values 0..passes-1.
+
+    Neighbouring channels fall into different groups, and every group takes the
+    positions of each 2×2 cell in another order, so each pass sees all of both.
+    """
+    orders = {1: [[0, 0], [0, 0]], 2: [[0, 1], [1, 0]], 4: [[0, 2], [3, 1]]}
+    cell = torch.tensor(orders[passes])
+    index = cell.repeat((height + 1) // 2, (width + 1) // 2)[:height, :width]
+    group = torch.arange(channels)[:, None, None]
+    return (index[None] + group) % passes
+
+
+class ContextPass(nn.Module):
+    """One pass: features and the ŷ known so far to the means of the next elements."""
+
+    def __init__(self, config: ModelConfig, count: int, *, first: bool) -> None:
+        super().__init__()
+        c, w = config.latent_channels, config.context_width
+        self.known = None if first else nn.Conv2d(c, w, 1, bias=False)
+        self.blocks = blocks(w, count)
+        self.tail = nn.Conv2d(w, c, 1)
+        with torch.no_grad():
+            self.tail.weight.mul_(0.1)
+            self.tail.bias.zero_()  # type: ignore[union-attr]
+
+    def forward(self, features: Tensor, known: Tensor | None) -> Tensor:
+        """(B, F, h, w), and ŷ (B, C, h, w) with zeros where unknown -> means (B, C, h, w)."""
+        h = features if self.known is None else features + self.known(known)
+        out: Tensor = self.tail(self.blocks(h))
+        return out

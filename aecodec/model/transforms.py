@@ -1,0 +1,100 @@
+"""Analysis and synthesis transforms, each with a linear path that starts as a DCT."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import QualityGain, blocks
+from .config import QUALITY_ROWS, ModelConfig
+
+STRIDE = 16
+"""Pixels per position of y, each way."""
+
+CHROMA_WEIGHT = 2.6
+"""How many times a chroma frequency counts when the lowest frequencies are chosen."""
+
+
+def dct_basis(channels: int) -> Tensor:
+    """The `channels` lowest-frequency 16×16 DCT basis functions, as a matrix.
+
+    The colour axes are an orthonormal YCbCr-like triple. Rows follow the layout of
+    `PixelUnshuffle(16)` on RGB: column c·256 + y·16 + x.
+
+    Returns:
+        (channels, 768) with orthonormal rows, ordered from low to high frequency.
+    """
+    n = torch.arange(STRIDE, dtype=torch.float64)
+    cosine = torch.cos(math.pi * (2 * n[None, :] + 1) * n[:, None] / (2 * STRIDE))
+    cosine *= math.sqrt(2 / STRIDE)
+    cosine[0] /= math.sqrt(2)
+    colour = torch.tensor([[1, 1, 1], [1, 0, -1], [-1, 2, -1]], dtype=torch.float64)
+    colour /= colour.norm(dim=1, keepdim=True)
+    full = torch.einsum("kc,vy,ux->kvucyx", colour, cosine, cosine).reshape(768, 768)
+    frequency = (n[:, None] ** 2 + n[None, :] ** 2).sqrt().flatten()
+    weight = torch.cat([frequency, (frequency + 1) * CHROMA_WEIGHT, (frequency + 1) * CHROMA_WEIGHT])
+    order = torch.argsort(weight, stable=True)[:channels]
+    return full[order].float()
+
+
+def _scaled(layer: nn.Conv2d, factor: float) -> nn.Conv2d:
+    with torch.no_grad():
+        layer.weight.mul_(factor)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return layer
+
+
+class Analysis(nn.Module):
+    """g_a: pixels to latents y, independent of quality."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        n, m, c = config.width_8, config.width_16, config.latent_channels
+        self.linear = nn.Conv2d(3 * STRIDE**2, c, 1, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(dct_basis(c)[:, :, None, None])
+        self.head = nn.Conv2d(192, n, 1)
+        self.blocks_8 = blocks(n, config.analysis_blocks[0])
+        self.down = nn.Conv2d(4 * n, m, 1)
+        self.blocks_16 = blocks(m, config.analysis_blocks[1])
+        self.tail = _scaled(nn.Conv2d(m, c, 1), 0.05)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-0.5, 0.5], sides multiples of 16 -> y (B, C, H/16, W/16)."""
+        h = self.blocks_8(self.head(F.pixel_unshuffle(x, 8)))
+        h = self.blocks_16(self.down(F.pixel_unshuffle(h, 2)))
+        out: Tensor = self.linear(F.pixel_unshuffle(x, STRIDE)) + self.tail(h)
+        return out
+
+
+class Synthesis(nn.Module):
+    """g_s: latents ŷ to pixels; its features are scaled by quality."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        n, m, c = config.width_8, config.width_16, config.latent_channels
+        self.linear = nn.Conv2d(c, 3 * STRIDE**2, 1, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(dct_basis(c).T[:, :, None, None])
+        self.head = nn.Conv2d(c, m, 1)
+        self.gain_16 = QualityGain(torch.zeros(QUALITY_ROWS, m))
+        self.blocks_16 = blocks(m, config.synthesis_blocks[1])
+        self.up = nn.Conv2d(m, 4 * n, 1)
+        self.gain_8 = QualityGain(torch.zeros(QUALITY_ROWS, n))
+        self.blocks_8 = blocks(n, config.synthesis_blocks[0])
+        self.tail = _scaled(nn.Conv2d(n, 192, 1), 0.05)
+
+    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
+        """ŷ (B, C, h, w), quality (B,) -> pixels (B, 3, 16h, 16w), about [-0.5, 0.5]."""
+        h = self.blocks_16(self.head(y) * self.gain_16(quality))
+        h = F.pixel_shuffle(self.up(h), 2) * self.gain_8(quality)
+        h = self.tail(self.blocks_8(h))
+        return self.preview(y) + F.pixel_shuffle(h, 8)
+
+    def preview(self, y: Tensor) -> Tensor:
+        """The linear path alone: a recognisable picture at a fraction of the cost."""
+        return F.pixel_shuffle(self.linear(y), STRIDE)

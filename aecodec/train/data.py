@@ -1,0 +1,145 @@
+"""Training images: decoded once into memory, cropped and flipped on the device."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All image files below a folder, sorted by path.
+
+    Raises:
+        TrainingError: the folder does not exist or holds no images.
+    """
+    if not folder.is_dir():
+        raise TrainingError(f"{folder}: not a folder")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise TrainingError(f"{folder}: no images in it")
+    return paths
+
+
+def split(paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
+    """Split into (training, validation) by a hash of the file name: stable for ever."""
+
+    def held_out(path: Path) -> bool:
+        digest = hashlib.sha256(path.name.encode()).digest()
+        return int.from_bytes(digest[:4], "big") < fraction * 2**32
+
+    return [p for p in paths if not held_out(p)], [p for p in paths if held_out(p)]
+
+
+def load_rgb(path: Path) -> np.ndarray | None:
+    """Decode to (H, W, 3) uint8; a file that cannot be decoded is logged and gives None."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        log.warning("%s: skipped: %s", path, error)
+        return None
+
+
+class PatchSource:
+    """Random crops with flips and transposes from images held in memory as uint8.
+
+    Args:
+        paths: image files; those smaller than a patch are skipped.
+        patch: side of a patch in pixels.
+        sampling: file-name pattern -> weight; an image that matches none weighs 1.
+        device: where the pixels live and the crops are made.
+        seed: of the sequence of patches.
+
+    Raises:
+        TrainingError: no image is large enough.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        patch: int,
+        sampling: dict[str, float],
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        with ThreadPoolExecutor() as pool:
+            images = list(pool.map(load_rgb, paths))
+        kept = [
+            (path, image)
+            for path, image in zip(paths, images, strict=True)
+            if image is not None and min(image.shape[:2]) >= patch
+        ]
+        if not kept:
+            raise TrainingError(f"none of {len(paths)} images is at least {patch} pixels each way")
+        if len(kept) < len(paths):
+            log.warning("%d of %d images skipped", len(paths) - len(kept), len(paths))
+        self.patch = patch
+        self.device = device
+        sizes = torch.tensor([image.shape[:2] for _, image in kept])
+        self._starts = (sizes.prod(dim=1).cumsum(0) - sizes.prod(dim=1)).to(device)
+        self._sizes = sizes.to(device)
+        self._weights = torch.tensor([_weight(path.name, sampling) for path, _ in kept])
+        self._weights = self._weights.to(device)
+        flat = np.concatenate([image.reshape(-1, 3) for _, image in kept])
+        self._pixels = torch.from_numpy(flat).to(device)
+        self.generator = torch.Generator(device=device).manual_seed(seed)
+        self.count = len(kept)
+
+    def batch(self, size: int) -> Tensor:
+        """(size, 3, patch, patch) float32 in [-0.5, 0.5], channels last."""
+        rng, p = self.generator, self.patch
+        which = torch.multinomial(self._weights, size, replacement=True, generator=rng)
+        room = (self._sizes[which] - p + 1).float()
+        corner = (torch.rand(size, 2, device=self.device, generator=rng) * room).long()
+        corner = torch.minimum(corner, self._sizes[which] - p)
+        turn = torch.rand(size, 3, device=self.device, generator=rng) < 0.5
+        ramp = torch.arange(p, device=self.device)
+        rows = torch.where(turn[:, :1], ramp.flip(0), ramp)[:, :, None]
+        cols = torch.where(turn[:, 1:2], ramp.flip(0), ramp)[:, None, :]
+        swap = turn[:, 2, None, None]
+        rows, cols = (
+            torch.where(swap, cols.transpose(1, 2), rows),
+            torch.where(swap, rows.transpose(1, 2), cols),
+        )
+        y = corner[:, 0, None, None] + rows
+        x = corner[:, 1, None, None] + cols
+        index = self._starts[which][:, None, None] + y * self._sizes[which][:, 1, None, None] + x
+        picked = self._pixels.index_select(0, index.flatten()).view(size, p, p, 3)
+        # (B, p, p, 3) permuted to (B, 3, p, p) is channels last already
+        return picked.permute(0, 3, 1, 2).float().div_(255).sub_(0.5)
+
+
+def _weight(name: str, sampling: dict[str, float]) -> float:
+    for pattern, weight in sampling.items():
+        if fnmatch.fnmatch(name, pattern):
+            return weight
+    return 1.0
+
+
+def validation_batches(paths: list[Path], patch: int, device: torch.device) -> list[Tensor]:
+    """Centre crops of the validation images, in batches of 8, scaled like training."""
+    crops = []
+    for path in paths:
+        image = load_rgb(path)
+        if image is None or min(image.shape[:2]) < patch:
+            continue
+        top, left = ((side - patch) // 2 for side in image.shape[:2])
+        crops.append(torch.from_numpy(image[top : top + patch, left : left + patch].copy()))
+    if not crops:
+        return []
+    stack = torch.stack(crops).permute(0, 3, 1, 2).float().div_(255).sub_(0.5)
+    return [part.to(device) for part in stack.split(8)]
