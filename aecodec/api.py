@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecodec.container import ColourMode, HeaderInfo, Limits, parse_header, read_header
+from aecodec.container import ColourMode, HeaderInfo, Limits, parse, parse_header, read_header
 from aecodec.errors import InputError, OutputError, UnknownModelError
 
 if TYPE_CHECKING:
@@ -293,8 +293,8 @@ def _codec_of(
     threads: int | None,
     name: str | None,
 ) -> Codec:
-    """The codec that a file's header asks for. The header is checked before torch is loaded."""
-    wanted = parse_header(data, limits=limits, name=name).header.model_id.hex()
+    """The codec that a file's header asks for. A damaged file fails here, before torch is loaded."""
+    wanted = parse(data, limits=limits, name=name).header.model_id.hex()
     if model is not None:
         return _codec(os.fspath(model), device, threads)
     from aecodec.model.weights import available_models

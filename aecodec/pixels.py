@@ -258,7 +258,7 @@ def _rename_new(source: Path, target: Path) -> None:
 
 
 def _exists(target: Path) -> OutputError:
-    return OutputError(f"{target}: exists already; choose another name, or ask to overwrite it")
+    return OutputError(f"{target}: exists already; -f (overwrite=True) replaces it")
 
 
 def _cause(error: OSError) -> str:

@@ -56,7 +56,7 @@ def run() -> Run:
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
 
     return run
