@@ -1,0 +1,172 @@
+"""The measuring loop: every image through every codec at every quality, in memory."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from aecodec.errors import AecError, InputError
+from aecodec.measure.bdrate import Curve
+from aecodec.measure.metrics import RGB, decibels, ms_ssim, psnr
+from aecodec.measure.peers import Peer
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm"})
+METRICS = ("psnr", "ms_ssim_db")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One image, encoded and decoded by one codec at one quality."""
+
+    image: str
+    codec: str
+    setting: float
+    width: int
+    height: int
+    bytes: int
+    bpp: float
+    psnr: float
+    """In dB; inf when the codec returned the same samples."""
+    ms_ssim: float | None
+    """None for images too small for it."""
+    encode_s: float | None
+    """Median seconds; None when times were not taken."""
+    decode_s: float | None
+
+
+def find_images(folder: Path, limit: int | None = None) -> list[Path]:
+    """The image files of `folder` in the order of their names, the first `limit` of them."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not a folder")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise InputError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) in this folder")
+    return paths[:limit]
+
+
+def load_image(path: Path) -> RGB:
+    """An image file's samples as 8-bit RGB, as stored (no rotation, no alpha)."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"):
+                raise InputError(f"{path}: not an 8-bit image (mode {image.mode})")
+            if image.mode != "RGB":
+                log.warning("%s: measured as RGB, not %s", path, image.mode)
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def timed(work: Callable[[], T], repeats: int) -> tuple[T, float]:
+    """The result of `work`, and the median seconds of `repeats` calls."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - start)
+    return result, statistics.median(seconds)
+
+
+def measure_one(
+    image: RGB, name: str, peer: Peer, setting: float, repeats: int = 1, clock: bool = True
+) -> Measurement:
+    """Encode and decode one image `repeats` times, and compare."""
+    height, width = image.shape[:2]
+    try:
+        data, encode_s = timed(lambda: peer.encode(image, setting), repeats)
+        decoded, decode_s = timed(lambda: peer.decode(data), repeats)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{peer.name} at quality {setting:g} failed on {name}: {error}") from error
+    if decoded.shape != image.shape or decoded.dtype != np.uint8:
+        raise AecError(f"{peer.name} decoded {name} to {decoded.dtype} {decoded.shape}")
+    return Measurement(
+        image=name,
+        codec=peer.name,
+        setting=setting,
+        width=width,
+        height=height,
+        bytes=len(data),
+        bpp=8 * len(data) / (width * height),
+        psnr=psnr(image, decoded),
+        ms_ssim=ms_ssim(image, decoded),
+        encode_s=encode_s if clock else None,
+        decode_s=decode_s if clock else None,
+    )
+
+
+def run(
+    paths: Sequence[Path],
+    peers: Sequence[Peer],
+    points: Mapping[str, Sequence[float]],
+    *,
+    repeats: int = 1,
+    clock: bool = True,
+) -> Iterator[Measurement]:
+    """Measure everything, image by image, taking turns between the codecs.
+
+    Turns make a passing disturbance of the machine hit all codecs alike. Each codec
+    works once on a small picture before, so that no time includes loading libraries.
+    """
+    if clock:
+        for peer in peers:
+            measure_one(
+                np.zeros((64, 64, 3), np.uint8), "a black square", peer, points[peer.name][0]
+            )
+    for path in paths:
+        image = load_image(path)
+        for turn in range(max(len(points[peer.name]) for peer in peers)):
+            for peer in peers:
+                if turn < len(points[peer.name]):
+                    setting = points[peer.name][turn]
+                    yield measure_one(image, path.name, peer, setting, repeats, clock)
+
+
+def by_setting(results: Sequence[Measurement], codec: str) -> dict[float, list[Measurement]]:
+    """One codec's measurements, grouped by quality setting in rising order."""
+    groups: dict[float, list[Measurement]] = {}
+    for result in results:
+        if result.codec == codec:
+            groups.setdefault(result.setting, []).append(result)
+    return dict(sorted(groups.items()))
+
+
+def average(results: Sequence[Measurement], codec: str, metric: str) -> Curve:
+    """A codec's curve: rate and quality averaged over the images at each setting.
+
+    MS-SSIM is averaged as it is and put in dB afterwards, over the images that have it.
+    """
+    bpp, quality = [], []
+    for group in by_setting(results, codec).values():
+        if metric == "psnr":
+            bpp.append(statistics.fmean(r.bpp for r in group))
+            quality.append(statistics.fmean(r.psnr for r in group))
+            continue
+        pairs = [(r.bpp, r.ms_ssim) for r in group if r.ms_ssim is not None]
+        if pairs:
+            bpp.append(statistics.fmean(rate for rate, _ in pairs))
+            quality.append(decibels(statistics.fmean(value for _, value in pairs)))
+    return Curve(codec, metric, tuple(bpp), tuple(quality))
+
+
+def speed(results: Sequence[Measurement], codec: str) -> tuple[float, float] | None:
+    """Encoding and decoding seconds per megapixel over all images and settings."""
+    own = [r for r in results if r.codec == codec]
+    encode = [r.encode_s for r in own if r.encode_s is not None]
+    decode = [r.decode_s for r in own if r.decode_s is not None]
+    if not own or len(encode) < len(own):
+        return None
+    megapixels = sum(r.width * r.height for r in own) / 1e6
+    return sum(encode) / megapixels, sum(decode) / megapixels
