@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecodec.container import ColourMode, HeaderInfo, Limits, parse, parse_header, read_header
 from aecodec.errors import InputError, OutputError, UnknownModelError
+from aecodec.rate import quality_from_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -264,7 +265,7 @@ def _file_info(found: HeaderInfo, size: int) -> FileInfo:
         height=head.height,
         mode="L" if head.colour is ColourMode.GRAY else "RGB",
         bit_depth=head.bit_depth,
-        quality=round(1 + 99 * head.q / 7, 1),
+        quality=quality_from_index(head.quality),
         model_id=head.model_id.hex(),
         bytes=size,
         bpp=8 * size / (head.width * head.height),
@@ -293,19 +294,18 @@ def _codec_of(
     threads: int | None,
     name: str | None,
 ) -> Codec:
-    """The codec that a file's header asks for. A damaged file fails here, before torch is loaded."""
+    """The codec that a file asks for. A damaged file fails here, before torch is loaded."""
     wanted = parse(data, limits=limits, name=name).header.model_id.hex()
     if model is not None:
         return _codec(os.fspath(model), device, threads)
-    from aecodec.model.weights import available_models
+    from aecodec.model.weights import find_model
 
-    installed = available_models()
-    for one in installed:
-        if one.id == wanted:
-            return _codec(os.fspath(one.path), device, threads)
-    where = "" if name is None else f"{name}: "
-    known = ", ".join(f"{one.name} {one.id}" for one in installed) or "none"
-    raise UnknownModelError(f"{where}made with model {wanted}, which is not installed ({known})")
+    try:
+        path = find_model(wanted)
+    except UnknownModelError as error:
+        where = "" if name is None else f"{name}: "
+        raise UnknownModelError(f"{where}made with another model: {error}") from error
+    return _codec(os.fspath(path), device, threads)
 
 
 def _load(src: StrPath | bytes | BinaryIO) -> tuple[bytes, str | None]:

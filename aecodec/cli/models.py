@@ -22,10 +22,11 @@ def command(as_json: bool) -> None:
 
     found = available_models()
     if as_json:
-        keys = ("name", "id", "description")
-        rows = [{key: str(getattr(one, key, "")) for key in keys} for one in found]
-        rows = [{**row, "path": str(one.path)} for row, one in zip(rows, found, strict=True)]
+        rows = [
+            {"name": one.name, "id": one.id, "description": one.description, "path": str(one.path)}
+            for one in found
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
     for one in found:
-        click.echo(f"{one.name}  {one.id}  {getattr(one, 'description', '')}".rstrip())
+        click.echo(f"{one.name}  {one.id}  {one.description}".rstrip())
