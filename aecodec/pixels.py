@@ -346,7 +346,7 @@ def _bits(image: Image.Image) -> int:
     if tags is not None:
         sizes = tags.get(_BITS_PER_SAMPLE, 8)
         found = max(sizes) if isinstance(sizes, tuple) else sizes
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):
         args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         if any(isinstance(arg, str) and "16" in arg for arg in args):
             found = max(found, 16)
