@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 import aecodec
 
 QUALITIES = (10, 30, 60)
-CROP = (96, 56, 256, 176)  # left, top, right, bottom: the cat's face
+CROP = (96, 56, 256, 176)  # left, top, right, bottom: the cat's eye
 ZOOM = 2
 GAP, LABEL = 8, 40
 
