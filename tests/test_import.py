@@ -52,6 +52,7 @@ def test_info_loads_neither_torch_nor_numpy():
         ["models", "--help"],
         ["bench", "--help"],
         ["train", "--help"],
+        ["export", "--help"],
         ["info", "no-such-file.aec"],
         ["models"],
     ],

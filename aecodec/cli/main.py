@@ -24,6 +24,7 @@ COMMANDS = {
     "models": "List the installed models.",
     "bench": "Measure rate, distortion and speed beside other codecs.",
     "train": "Train a model.",
+    "export": "Turn a training run into a weights file.",
 }
 
 EXIT_OTHER, EXIT_USAGE, EXIT_INPUT, EXIT_FORMAT, EXIT_MODEL, EXIT_OUTPUT = 1, 2, 3, 4, 5, 6
