@@ -39,10 +39,11 @@ class Output:
 class Autoencoder(nn.Module):
     """Variable-rate mean-scale hyperprior autoencoder.
 
-    Pixels are RGB in [-0.5, 0.5]; quality is a continuous number in [0, 7].
+    Pixels are RGB in [-0.5, 0.5]; quality is a continuous number in [0, 7]. Without
+    `scale_head` the model only runs: its scales come from the integer head instead.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, scale_head: bool = True) -> None:
         super().__init__()
         self.config = config
         self.analysis = Analysis(config)
@@ -54,7 +55,8 @@ class Autoencoder(nn.Module):
         self.hyper_analysis = HyperAnalysis(config)
         self.hyper_synthesis = HyperSynthesis(config)
         self.prior = HyperPrior(config)
-        self.scale_head = ScaleHead(config)
+        if scale_head:
+            self.scale_head = ScaleHead(config)
         self.context = nn.ModuleList(
             ContextPass(config, count, first=p == 0)
             for p, count in enumerate(config.context_blocks)

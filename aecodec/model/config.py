@@ -70,7 +70,9 @@ class ModelConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise WeightsError(f"model config has unknown keys: {', '.join(unknown)}")
-        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        fixed: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+        }
         config = cls(**fixed)
         if config.passes not in (1, 2, 4):
             raise WeightsError(f"context_blocks must have 1, 2 or 4 entries, not {config.passes}")

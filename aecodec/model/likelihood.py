@@ -48,5 +48,5 @@ def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
     Returns:
         Bits of each element, at most 29.9.
     """
-    bits: Tensor = _GaussianBits.apply(residual, log_scale)
+    bits: Tensor = _GaussianBits.apply(residual, log_scale)  # type: ignore[no-untyped-call]
     return bits

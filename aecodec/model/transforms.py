@@ -35,7 +35,9 @@ def dct_basis(channels: int) -> Tensor:
     colour /= colour.norm(dim=1, keepdim=True)
     full = torch.einsum("kc,vy,ux->kvucyx", colour, cosine, cosine).reshape(768, 768)
     frequency = (n[:, None] ** 2 + n[None, :] ** 2).sqrt().flatten()
-    weight = torch.cat([frequency, (frequency + 1) * CHROMA_WEIGHT, (frequency + 1) * CHROMA_WEIGHT])
+    weight = torch.cat(
+        [frequency, (frequency + 1) * CHROMA_WEIGHT, (frequency + 1) * CHROMA_WEIGHT]
+    )
     order = torch.argsort(weight, stable=True)[:channels]
     return full[order].float()
 
@@ -65,10 +67,15 @@ class Analysis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-0.5, 0.5], sides multiples of 16 -> y (B, C, H/16, W/16)."""
-        h = self.blocks_8(self.head(F.pixel_unshuffle(x, 8)))
+        h = F.pixel_unshuffle(x, 8).to(self.head.weight.dtype)
+        h = self.blocks_8(self.head(h))
         h = self.blocks_16(self.down(F.pixel_unshuffle(h, 2)))
-        out: Tensor = self.linear(F.pixel_unshuffle(x, STRIDE)) + self.tail(h)
+        out: Tensor = self.linear(F.pixel_unshuffle(x, STRIDE)) + self.tail(h).to(x.dtype)
         return out
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Run everything but the linear path in another precision."""
+        _cast(self, dtype)
 
 
 class Synthesis(nn.Module):
@@ -90,11 +97,22 @@ class Synthesis(nn.Module):
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         """ŷ (B, C, h, w), quality (B,) -> pixels (B, 3, 16h, 16w), about [-0.5, 0.5]."""
-        h = self.blocks_16(self.head(y) * self.gain_16(quality))
-        h = F.pixel_shuffle(self.up(h), 2) * self.gain_8(quality)
-        h = self.tail(self.blocks_8(h))
-        return self.preview(y) + F.pixel_shuffle(h, 8)
+        h = self.head(y.to(self.head.weight.dtype))
+        h = self.blocks_16(h * self.gain_16(quality).to(h.dtype))
+        h = F.pixel_shuffle(self.up(h), 2)
+        h = self.tail(self.blocks_8(h * self.gain_8(quality).to(h.dtype)))
+        return self.preview(y) + F.pixel_shuffle(h, 8).to(y.dtype)
+
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Run everything but the linear path and the gains in another precision."""
+        _cast(self, dtype)
 
     def preview(self, y: Tensor) -> Tensor:
         """The linear path alone: a recognisable picture at a fraction of the cost."""
         return F.pixel_shuffle(self.linear(y), STRIDE)
+
+
+def _cast(transform: Analysis | Synthesis, dtype: torch.dtype) -> None:
+    for name, module in transform.named_children():
+        if name != "linear" and not isinstance(module, QualityGain):
+            module.to(dtype)

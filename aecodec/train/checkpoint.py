@@ -26,8 +26,8 @@ def save(
     """Write atomically: weights, their moving average, optimiser state, RNG, metadata."""
     tensors: dict[str, Tensor] = {}
     names = {id(p): name for name, p in model.named_parameters()}
-    for (name, p), average in zip(model.named_parameters(), ema, strict=True):
-        tensors[f"model.{name}"] = p.detach()
+    for (name, weight), average in zip(model.named_parameters(), ema, strict=True):
+        tensors[f"model.{name}"] = weight.detach()
         tensors[f"ema.{name}"] = average
     for i, optimiser in enumerate(optimisers):
         for p, state in optimiser.state.items():

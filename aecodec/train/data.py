@@ -142,4 +142,4 @@ def validation_batches(paths: list[Path], patch: int, device: torch.device) -> l
     if not crops:
         return []
     stack = torch.stack(crops).permute(0, 3, 1, 2).float().div_(255).sub_(0.5)
-    return [part.to(device) for part in stack.split(8)]
+    return [part.to(device) for part in torch.split(stack, 8)]

@@ -108,9 +108,7 @@ class Trainer:
             "patches": self.step * self.config.batch,
             "config": json.loads(self.config.to_json()),
         }
-        checkpoint.save(
-            path, self.model, self.ema, self.optimisers, self.source.generator, meta
-        )
+        checkpoint.save(path, self.model, self.ema, self.optimisers, self.source.generator, meta)
         return path
 
     @property
@@ -243,7 +241,8 @@ class Trainer:
         loss, bpp, mse, norm = values
         if not math.isfinite(loss):
             raise TrainingError(
-                f"loss is {loss} at step {self.step}; the last good checkpoint is kept in {self.run}"
+                f"loss is {loss} at step {self.step}; "
+                f"the last good checkpoint is kept in {self.run}"
             )
         rate = self.step * self.config.batch / max(self.elapsed, 1e-9)
         done = self.progress
@@ -278,6 +277,8 @@ def _tensorboard(run: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log.warning("TensorBoard is not installed (pip install 'aecodec[train]'): not logging to it")
+        log.warning(
+            "TensorBoard is not installed (pip install 'aecodec[train]'): not logging to it"
+        )
         return None
-    return SummaryWriter(str(run / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(run / "tensorboard"))

@@ -36,7 +36,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         if step < _ITERATIONS - 1:
             gram = poly @ gram @ poly
     assert q is not None
-    return q @ x
+    result: Tensor = q @ x
+    return result
 
 
 class Muon(torch.optim.Optimizer):

@@ -1,0 +1,54 @@
+"""`aecodec export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from aecodec.cli import options
+
+HELP = """Turn a training run into a weights file that the codec runs.
+
+The moving average of the weights is stored in half precision, the scale head becomes
+integers, and the frequency tables are counted on images of the training set.
+
+\b
+Example:
+  aecodec export runs/photo --data PHOTOS --out my.safetensors
+  aecodec compress photo.png --model my.safetensors
+"""
+
+
+@click.command(help=HELP)
+@click.argument("run", type=options.FILE)
+@click.option("--data", required=True, type=options.FILE, help="The images it was trained on.")
+@click.option("--out", required=True, type=options.FILE, help="Weights file to write.")
+@click.option("--description", default="", help="One line for `aecodec models`.")
+@click.option(
+    "--images",
+    default=120,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many images make the tables.",
+)
+@click.option(
+    "--deadzone",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Strength of rate-distortion optimised rounding in the encoder.",
+)
+@options.force
+def command(
+    run: Path, data: Path, out: Path, description: str, images: int, deadzone: float, force: bool
+) -> None:
+    """Export one run."""
+    from aecodec.errors import OutputError
+    from aecodec.model.weights import read_info
+    from aecodec.train.export import export
+
+    if out.exists() and not force:
+        raise OutputError(f"{out}: exists already; use --force to replace it")
+    export(run, data, out, description=description, count=images, deadzone=deadzone)
+    click.echo(f"{out}: model {read_info(out).id}", err=True)

@@ -1,0 +1,220 @@
+"""Entropy coding of integers with constriction, from integer frequency tables.
+
+The only module that imports constriction. A chunk is one ANS stream (a stack of 32-bit
+words with a 64-bit head, 24-bit frequencies). In decoding order it holds ẑ channel by
+channel, its escapes, then the residuals of y sorted by scale index, and their escapes.
+See docs/format.md.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FormatError, InputError, TruncatedError, WeightsError
+
+PRECISION = 24
+"""Frequencies of a table sum to 2**24."""
+
+MAX_ESCAPE_BITS = 24
+"""Longest mantissa of an escaped value, in bits."""
+
+_Ints = NDArray[np.int32]
+_AnsCoder = constriction.stream.stack.AnsCoder
+_Categorical = constriction.stream.model.Categorical
+_Uniform = constriction.stream.model.Uniform
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Integer frequency tables of a model.
+
+    A table with bound K has 2K + 2 entries: the values −K … K, then the escape. Rows are
+    padded with zeros to a common width.
+
+    Attributes:
+        y: (64, W) frequencies for residuals, one table a scale index.
+        y_bound: (64,) the bound of each.
+        z: (8, Cz, Wz) frequencies for ẑ, one table a quality row and channel.
+        z_bound: (8, Cz) the bound of each.
+        skip: residuals with a scale index below this are zero and not coded.
+    """
+
+    y: _Ints
+    y_bound: _Ints
+    z: _Ints
+    z_bound: _Ints
+    skip: int
+
+    def __post_init__(self) -> None:
+        for table, bound in ((self.y, self.y_bound), (self.z, self.z_bound)):
+            size = 2 * bound.astype(np.int64) + 2
+            inside = np.arange(table.shape[-1]) < size[..., None]
+            sums = table.astype(np.int64).sum(axis=-1)
+            if (
+                np.any(bound < 0)
+                or np.any(size > table.shape[-1])
+                or np.any(sums != 1 << PRECISION)
+                or np.any(np.where(inside, table, 1) < 1)
+                or np.any(np.where(inside, 0, table) != 0)
+            ):
+                raise WeightsError("a frequency table is malformed")
+
+    @cached_property
+    def y_models(self) -> list[Any]:
+        """constriction models of the residual tables."""
+        return [_model(row, int(k)) for row, k in zip(self.y, self.y_bound, strict=True)]
+
+    def z_models(self, row: int) -> list[Any]:
+        """constriction models of one quality row of the ẑ tables."""
+        return [_model(t, int(k)) for t, k in zip(self.z[row], self.z_bound[row], strict=True)]
+
+
+def _model(frequencies: _Ints, bound: int) -> Any:
+    # constriction gives every symbol one count and shares out the rest by weight: with
+    # weights f − 1 that sum to 2^24 − n, the result is exactly f
+    weights = (frequencies[: 2 * bound + 2] - 1).astype(np.float64)
+    return _Categorical(weights, perfect=False)
+
+
+def symbols_crc(z: _Ints, q: _Ints) -> int:
+    """CRC-32 of the integers of a chunk: ẑ, then q, as little-endian int32 in C order."""
+    crc = zlib.crc32(np.ascontiguousarray(z, dtype="<i4").data)
+    return zlib.crc32(np.ascontiguousarray(q, dtype="<i4").data, crc)
+
+
+def _groups(index: NDArray[np.uint8], skip: int) -> tuple[NDArray[np.intp], list[tuple[int, int]]]:
+    """Positions sorted by scale index, and (index, count) for each that is coded."""
+    flat = index.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    counts = np.bincount(flat, minlength=64)
+    order = order[int(counts[:skip].sum()) :]
+    return order, [(i, int(counts[i])) for i in range(skip, len(counts)) if counts[i]]
+
+
+def encode_chunk(z: _Ints, q: _Ints, index: NDArray[np.uint8], row: int, tables: Tables) -> bytes:
+    """Code the integers of one chunk.
+
+    Args:
+        z: (Cz, h, w) ẑ.
+        q: (C, H, W) residuals of y; zero wherever `index < tables.skip`.
+        index: (C, H, W) scale indices.
+        row: quality row of the ẑ tables, 0 to 7.
+        tables: of the model.
+
+    Raises:
+        InputError: a value is beyond ±2^23.
+    """
+    order, groups = _groups(index, tables.skip)
+    y_parts = np.split(q.reshape(-1)[order], np.cumsum([n for _, n in groups])[:-1])
+    y_runs = [
+        (part, int(tables.y_bound[i]), tables.y_models[i])
+        for part, (i, _) in zip(y_parts, groups, strict=bool(groups))
+    ]
+    z_flat = z.reshape(z.shape[0], -1)
+    z_runs = [
+        (z_flat[c], int(tables.z_bound[row, c]), model)
+        for c, model in enumerate(tables.z_models(row))
+    ]
+    coder = _AnsCoder()  # a stack: what is decoded first is pushed last
+    for runs in (y_runs, z_runs):
+        symbols = [_to_symbols(values, bound) for values, bound, _ in runs]
+        escaped = [values[np.abs(values) > bound] for values, bound, _ in runs]
+        bounds = [np.full(len(e), k) for e, (_, k, _) in zip(escaped, runs, strict=True)]
+        _push_escapes(coder, _join(escaped), _join(bounds))
+        for part, (_, _, model) in zip(reversed(symbols), reversed(runs), strict=True):
+            coder.encode_reverse(part, model)
+    words = coder.get_compressed().astype("<u4", copy=False)
+    return bytes(words.tobytes().rstrip(b"\0"))  # the last word is not zero, so this is undone
+
+
+def _join(parts: list[_Ints]) -> _Ints:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+
+def _to_symbols(values: _Ints, bound: int) -> _Ints:
+    inside = np.abs(values) <= bound
+    symbols: _Ints = np.where(inside, values + bound, 2 * bound + 1).astype(np.int32)
+    return symbols
+
+
+def _push_escapes(coder: Any, values: _Ints, bounds: _Ints) -> None:
+    for value, bound in zip(values[::-1].tolist(), bounds[::-1].tolist(), strict=True):
+        code = 2 * (abs(value) - bound - 1) + (value < 0) + 1  # Elias gamma of code >= 1
+        bits = code.bit_length() - 1
+        if bits > MAX_ESCAPE_BITS:
+            raise InputError(f"a latent of {value} is too large to be coded")
+        if bits:
+            coder.encode_reverse(np.array([code - (1 << bits)], np.int32), _Uniform(1 << bits))
+        coder.encode_reverse(np.array([bits], np.int32), _Uniform(32))
+
+
+class ChunkDecoder:
+    """Decodes one chunk in two steps, since scale indices depend on ẑ.
+
+    Args:
+        payload: as from `encode_chunk`, its checksum already verified.
+        tables: of the model that made it.
+        row: quality row of the ẑ tables.
+    """
+
+    def __init__(self, payload: bytes, tables: Tables, row: int) -> None:
+        self._tables = tables
+        self._row = row
+        words = np.frombuffer(payload + bytes(-len(payload) % 4), dtype="<u4")
+        if len(words) and words[-1] == 0:
+            raise FormatError("entropy-coded data ends in zeros")
+        self._coder = _AnsCoder(words.astype(np.uint32))
+
+    def z(self, shape: tuple[int, int, int]) -> _Ints:
+        """ẑ of the given shape (Cz, h, w), int32."""
+        models = self._tables.z_models(self._row)
+        bounds = self._tables.z_bound[self._row].tolist()
+        count = shape[1] * shape[2]
+        runs = list(zip([count] * shape[0], bounds, models, strict=True))
+        return self._pop(runs).reshape(shape)
+
+    def q(self, index: NDArray[np.uint8]) -> _Ints:
+        """Residuals of y for scale indices of shape (C, H, W), int32.
+
+        Raises:
+            FormatError: the stream does not end where it must.
+        """
+        order, groups = _groups(index, self._tables.skip)
+        runs = [(n, int(self._tables.y_bound[i]), self._tables.y_models[i]) for i, n in groups]
+        out = np.zeros(index.size, np.int32)
+        out[order] = self._pop(runs)
+        if not self._coder.is_empty():
+            raise FormatError("entropy-coded data is longer than its symbols")
+        return out.reshape(index.shape)
+
+    def _pop(self, runs: list[tuple[int, int, Any]]) -> _Ints:
+        parts, escapes, bounds, done = [], [], [], 0
+        for count, bound, model in runs:
+            symbols = self._coder.decode(model, count)
+            escaped = np.flatnonzero(symbols == 2 * bound + 1).astype(np.int32)
+            escapes.append(escaped + done)
+            bounds.append(np.full(len(escaped), bound, np.int32))
+            parts.append(symbols - bound)
+            done += count
+        values = _join(parts)
+        for position, bound in zip(_join(escapes).tolist(), _join(bounds).tolist(), strict=True):
+            values[position] = self._pop_escape(bound)
+        return values.astype(np.int32, copy=False)
+
+    def _pop_escape(self, bound: int) -> int:
+        bits = int(self._coder.decode(_Uniform(32), 1)[0])
+        if bits > MAX_ESCAPE_BITS:
+            raise TruncatedError("entropy-coded data holds an escape that is too long")
+        code = 1 << bits
+        if bits:
+            code += int(self._coder.decode(_Uniform(1 << bits), 1)[0])
+        magnitude, negative = divmod(code - 1, 2)
+        magnitude += bound + 1
+        return -magnitude if negative else magnitude

@@ -1,0 +1,109 @@
+"""A loaded model, ready to code: the network, its integers, and where they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..entropy import Tables
+from ..errors import InputError, WeightsError
+from .autoencoder import Autoencoder
+from .config import ModelConfig
+from .quantiser import Quantiser
+from .scale_head import IntegerScaleHead
+from .weights import as_int32, find_model, load_weights, part
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """Arithmetic of the transforms; "auto" takes bfloat16 only where hardware has it.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name == "auto":
+        fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in PRECISIONS:
+        raise InputError(f"unknown precision '{name}' (auto, {', '.join(PRECISIONS)})")
+    return PRECISIONS[name]
+
+
+class Network:
+    """The transforms and the quantiser of one weights file.
+
+    Args:
+        model: name, identity or path of the weights.
+        device: "cpu", "cuda", ...
+        precision: of the transforms: "auto", "float32", "float64" or "bfloat16". The
+            linear paths and the means always run in float32, so that files made at
+            different precisions look the same.
+        deadzone: strength of rate-distortion optimised rounding, 0 to 1.
+
+    Raises:
+        ModelError: the weights cannot be found or used.
+        InputError: unknown precision or device.
+    """
+
+    def __init__(
+        self, model: str | Path, *, device: str, precision: str, deadzone: float | None = None
+    ) -> None:
+        path = find_model(model)
+        tensors, self.info = load_weights(path)
+        self.config = ModelConfig.from_json(self.info.meta.get("config", ""))
+        try:
+            self.device = torch.device(device)
+        except RuntimeError as error:
+            raise InputError(f"unknown device '{device}'") from error
+        self.dtype = pick_precision(precision, self.device)
+        try:
+            with torch.device("meta"):
+                net = Autoencoder(self.config, scale_head=False)
+            weights = {k: v.float() for k, v in part(tensors, "net.").items()}
+            net.load_state_dict(weights, strict=True, assign=True)
+            head = IntegerScaleHead(part(tensors, "scale_head."), self.device)
+            tables = part(tensors, "tables.")
+            self.tables = Tables(
+                as_int32(tables["y"]),
+                as_int32(tables["y_bound"]),
+                as_int32(tables["z"]),
+                as_int32(tables["z_bound"]),
+                int(tables["skip"]),
+            )
+        except (RuntimeError, KeyError) as error:
+            raise WeightsError(f"{path}: weights do not fit their config: {error}") from error
+        net.requires_grad_(False).eval().to(self.device)
+        for module in net.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for transform in (net.analysis, net.synthesis):
+            transform.set_precision(self.dtype)
+        self._net = net
+        strength = float(self.info.meta.get("deadzone", "0")) if deadzone is None else deadzone
+        self.quantiser = Quantiser(net, head, self.tables.skip, strength)
+
+    @property
+    def halo(self) -> int:
+        """Reach of either transform past a window's edge, in positions of y."""
+        blocks = (self.config.analysis_blocks, self.config.synthesis_blocks)
+        return max(at_16 + -(-at_8 // 2) for at_8, at_16 in blocks)
+
+    def analyse(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(h, w, 3) uint8, sides multiples of 16 -> y (C, h/16, w/16) float32."""
+        x = torch.tensor(pixels).to(self.device)
+        x = x.permute(2, 0, 1)[None].float().div_(255).sub_(0.5)
+        y: Tensor = self._net.analysis(x)[0]
+        return y
+
+    def synthesise(self, latents: Tensor, quality: float) -> NDArray[np.uint8]:
+        """ŷ (C, h, w) float32, continuous quality in [0, 7] -> (16h, 16w, 3) uint8."""
+        q = torch.full((1,), quality, device=self.device)
+        x = self._net.synthesis(latents[None].contiguous(memory_format=torch.channels_last), q)
+        x = x[0].add_(0.5).mul_(255).round_().clamp_(0, 255)
+        pixels: NDArray[np.uint8] = x.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return pixels

@@ -1,0 +1,169 @@
+"""Weights files: one safetensors file a model, found by name or by path.
+
+A file holds the network in half precision (`net.*`), the scale head in integers
+(`scale_head.*`) and the frequency tables (`tables.*`); its metadata holds the config.
+The identity of a model is the first 8 bytes of the SHA-256 over its tensors, in order
+of their names: name, dtype, shape and little-endian data of each.
+
+Listing models reads only headers and does not import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UnknownModelError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "aecodec-weights-1"
+_MAX_HEADER = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One weights file, as its header describes it.
+
+    Attributes:
+        name: file name without extension, as given to `--model`.
+        id: 16 hexadecimal digits, the identity that `.aec` files carry.
+        path: the file.
+        description: one line.
+        meta: all metadata of the file.
+    """
+
+    name: str
+    id: str
+    path: Path
+    description: str = ""
+    meta: dict[str, str] = field(default_factory=dict)
+
+
+def _folders() -> list[Path]:
+    """Inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    return [package / "weights", package.parent / "weights"]
+
+
+def available_models() -> list[ModelInfo]:
+    """The installed models, by name."""
+    found: dict[str, Path] = {}
+    for folder in _folders():
+        for path in sorted(folder.glob("*.safetensors")):
+            found.setdefault(path.stem, path)
+    return [read_info(path) for _, path in sorted(found.items())]
+
+
+def find_model(model: str | os.PathLike[str]) -> Path:
+    """The file of a model given by name, by identity, or by path.
+
+    Raises:
+        UnknownModelError: none of these exists.
+    """
+    path = Path(model)
+    if path.suffix == ".safetensors":
+        if path.is_file():
+            return path
+        raise UnknownModelError(f"{path}: no such weights file")
+    models = available_models()
+    for info in models:
+        if str(model) in (info.name, info.id):
+            return info.path
+    known = ", ".join(info.name for info in models) or "none"
+    raise UnknownModelError(f"no model named '{model}' is installed (installed: {known})")
+
+
+def read_info(path: Path) -> ModelInfo:
+    """Name, identity and metadata of a weights file.
+
+    Raises:
+        WeightsError: not a weights file of aecodec, or a damaged one.
+    """
+    stat = path.stat()
+    return _read_info(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=32)
+def _read_info(path: Path, mtime: int, size: int) -> ModelInfo:
+    data = path.read_bytes()
+    header, body = _split(path, data)
+    meta = header.pop("__metadata__", {})
+    if meta.get("format") != FORMAT:
+        raise WeightsError(f"{path}: not aecodec weights (format {meta.get('format')!r})")
+    digest = hashlib.sha256()
+    for name in sorted(header):
+        entry = header[name]
+        start, end = entry["data_offsets"]
+        _update(digest, name, entry["dtype"], entry["shape"], data[body + start : body + end])
+    return ModelInfo(path.stem, digest.hexdigest()[:16], path, meta.get("description", ""), meta)
+
+
+def _split(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
+    """Header of a safetensors file as JSON, and where the tensors begin."""
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        if length > _MAX_HEADER or 8 + length > len(data):
+            raise ValueError("bad header length")
+        header = json.loads(data[8 : 8 + length])
+        ends = [e["data_offsets"][1] for k, e in header.items() if k != "__metadata__"]
+        if max(ends) + 8 + length != len(data):
+            raise ValueError("tensors do not fill the file")
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise WeightsError(f"{path}: damaged weights file: {error}") from error
+    return header, 8 + length
+
+
+def _update(digest: Any, name: str, dtype: str, shape: list[int], data: bytes) -> None:
+    digest.update(f"{name}:{dtype}:{','.join(map(str, shape))}:".encode())
+    digest.update(data)
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
+    """Write a weights file atomically."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(
+        {k: v.cpu().contiguous() for k, v in tensors.items()},
+        temporary,
+        metadata={"format": FORMAT, **meta},
+    )
+    os.chmod(temporary, 0o644)  # safetensors writes for the owner alone
+    os.replace(temporary, path)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelInfo]:
+    """All tensors of a weights file, and what its header says.
+
+    Raises:
+        WeightsError: not a weights file of aecodec, or a damaged one.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        info = read_info(path)
+        return load_file(path), info
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: damaged weights file: {error}") from error
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors below a prefix, with the prefix removed."""
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def as_int32(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """A NumPy view for the entropy coder."""
+    return np.asarray(tensor.numpy(), dtype=np.int32)
