@@ -53,7 +53,7 @@ def run() -> Run:
         return subprocess.run(
             [sys.executable, "-m", "aecodec", *map(str, args)],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
             capture_output=True,
             text=True,
             timeout=300,
