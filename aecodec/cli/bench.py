@@ -72,6 +72,10 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **options: Any) -> N
 
     Files are made and read back for real; the report has sizes, PSNR, MS-SSIM, times,
     rate-distortion plots and BD-rates. docs/benchmarks.md says how each is measured.
+
+    \b
+    Example:
+      aecodec bench kodak/ --out report --published kodak
     """
     from aecodec.measure import peers as codecs
     from aecodec.measure.published import load_published

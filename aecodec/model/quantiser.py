@@ -136,7 +136,7 @@ def _zero_thresholds(scales: Tensor) -> Tensor:
     """
 
     def mass(k: float) -> Tensor:
-        upper = torch.special.ndtr((k + 0.5) / scales.double())
+        upper: Tensor = torch.special.ndtr((k + 0.5) / scales.double())
         return (upper - torch.special.ndtr((k - 0.5) / scales.double())).clamp(min=1e-9)
 
     extra_bits = (mass(0.0) / mass(1.0)).log2()

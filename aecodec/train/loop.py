@@ -61,13 +61,14 @@ class Trainer:
         minutes: float | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.run, self.minutes = config, run, minutes
+        torch.set_flush_denormal(True)  # densities far out in the tails slow a CPU down
+        self.config, self.images, self.run, self.minutes = config, images, run, minutes
         self.device = torch.device(device)
         training, held_out = split(find_images(images), config.validation_fraction)
         self.source = PatchSource(
             training, config.patch, config.sampling, self.device, config.seed + 1
         )
-        self.validation = validation_batches(held_out, 256, self.device)
+        self.validation = validation_batches(held_out, config.patch, self.device)
         self.model = Autoencoder(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.params = list(self.model.parameters())
         self.ema = [p.detach().clone() for p in self.params]
@@ -101,6 +102,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write `last.safetensors` in the run folder."""
+        self.run.mkdir(parents=True, exist_ok=True)
         path = self.run / "last.safetensors"
         meta = {
             "step": self.step,
@@ -130,7 +132,7 @@ class Trainer:
         lam = self.config.model
         ratio = lam.lambda_max / lam.lambda_min
         lambdas = lam.lambda_min * ratio ** (quality / 7)
-        with self._autocast():
+        with self.autocast():
             out = self.model(x, quality)
         mse = (out.pixels.float() - x).square().mean(dim=(1, 2, 3))
         bpp = (out.y_bits + out.z_bits) / (x.shape[2] * x.shape[3])
@@ -138,7 +140,8 @@ class Trainer:
         loss = ((lambdas * 255**2 * mse + bpp) / lambdas.sqrt()).mean()
         return loss, bpp.detach(), mse.detach()
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which the model runs at the precision of training."""
         if self.precision == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.precision)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
+_MAX_ROWS = 192
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
@@ -43,7 +44,9 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) with the update scale of Liu et al. (2025).
 
-    Weights are flattened to (out, in·k·k); equal shapes are orthogonalised together.
+    Weights are flattened to (out, in·k·k), and cut into blocks of at most 192 rows where
+    both sides are longer: the cost grows with the cube of the rows. Equal shapes are
+    orthogonalised together.
     """
 
     def __init__(self, params: list[dict[str, Any]], lr: float, momentum: float = 0.95) -> None:
@@ -64,13 +67,24 @@ class Muon(torch.optim.Optimizer):
             updates = torch._foreach_add(grads, buffers, alpha=group["momentum"])
             by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
             for i, p in enumerate(params):
-                by_shape[(p.shape[0], p[0].numel())].append(i)
+                by_shape[_blocks(p.shape[0], p[0].numel())].append(i)
             for (rows, columns), members in by_shape.items():
-                stack = torch.stack([updates[i].reshape(rows, columns) for i in members])
+                stack = torch.cat([updates[i].reshape(-1, rows, columns) for i in members])
                 result = orthogonalise(stack.mT).mT if rows > columns else orthogonalise(stack)
                 scale = -group["lr"] * 0.2 * max(rows, columns) ** 0.5
-                for i, update in zip(members, result, strict=True):
-                    params[i].add_(update.view(params[i].shape), alpha=scale)
+                counts = [params[i].numel() // (rows * columns) for i in members]
+                for i, update in zip(members, torch.split(result, counts), strict=True):
+                    params[i].add_(update.reshape(params[i].shape), alpha=scale)
+
+
+def _blocks(rows: int, columns: int) -> tuple[int, int]:
+    """Shape of the blocks that a matrix of the given shape is cut into."""
+    count = 1
+    if columns > _MAX_ROWS:
+        count = -(-rows // _MAX_ROWS)
+        while rows % count:
+            count += 1
+    return rows // count, columns
 
 
 def build_optimisers(

@@ -1,0 +1,155 @@
+"""Whatever decides how a symbol decodes must be the same on every machine.
+
+Another machine cannot be had in a test; other thread counts, algorithms, precisions and
+batch shapes can, and they change floating-point results just as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from aecodec.codec import Codec
+from aecodec.model.config import ModelConfig
+from aecodec.model.scale_head import IntegerScaleHead
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@lru_cache
+def codec_at(precision: str) -> Codec:
+    return Codec(precision=precision)
+
+
+def made_up_integers(shape: tuple[int, ...], modulus: int, seed: int) -> torch.Tensor:
+    """Integers from a linear congruence: the same everywhere, for ever."""
+    n = torch.arange(torch.Size(shape).numel(), dtype=torch.int64)
+    x = (n + seed) * 6364136223846793005 + 1442695040888963407
+    return ((x >> 33) % (2 * modulus + 1) - modulus).reshape(shape)
+
+
+@pytest.fixture(scope="module")
+def head() -> IntegerScaleHead:
+    config = ModelConfig(latent_channels=20, hyper_channels=12, scale_width=8)
+    w, c, cz = config.scale_width, config.latent_channels, config.hyper_channels
+    shapes = [(4 * w, cz, 3, 3), (4 * w, w, 3, 3), (c, w, 1, 1)]
+    limits = [900, 900, 3000]
+    tensors = {}
+    for i, (shape, limit) in enumerate(zip(shapes, limits, strict=True)):
+        tensors[f"weight.{i}"] = made_up_integers(shape, limit, i).to(torch.int16)
+        bias = made_up_integers((8, shape[0]), 2**22, 10 + i)
+        tensors[f"bias.{i}"] = (bias + (20 << 20 if i == 2 else 0)).to(torch.int32)
+    return IntegerScaleHead(tensors, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("quality", "digest"),
+    [(0, "f27f915b9841d2b0"), (1300, "a0b21db9663185d9"), (3584, "637fa7a6cfb6f4f0")],
+)
+def test_golden_scale_indices(head: IntegerScaleHead, quality: int, digest: str) -> None:
+    """Never regenerate: files depend on it."""
+    index = head(made_up_integers((1, 12, 3, 5), 40, 99), quality)
+    assert index.shape == (1, 20, 12, 20)
+    assert len(index.unique()) > 30  # all but constant
+    assert hashlib.sha256(index.numpy().tobytes()).hexdigest()[:16] == digest
+
+
+def slow_reference(head: IntegerScaleHead, z: torch.Tensor, quality: int) -> np.ndarray:
+    """The section "Scale indices" of docs/format.md in int64, without any convolution."""
+    a = np.clip(z.numpy(), -127, 127).astype(np.int64) * 256
+    k, p = min(quality // 512, 6), quality - 512 * min(quality // 512, 6)
+    for layer in range(3):
+        weight = head._weights[layer].long().numpy()
+        rows = head._biases[layer].numpy()
+        b = (rows[k] * (512 - p) + rows[k + 1] * p + 256) // 512
+        side = weight.shape[-1]
+        padded = np.pad(a, ((0, 0), (side // 2,) * 2, (side // 2,) * 2))
+        t = np.zeros((weight.shape[0], *a.shape[1:]), np.int64) + b[:, None, None]
+        for i in range(side):
+            for j in range(side):
+                part = padded[:, i : i + a.shape[1], j : j + a.shape[2]]
+                t += np.einsum("oc,chw->ohw", weight[:, :, i, j], part)
+        if layer < 2:
+            t = np.clip((t + 2**11) >> 12, 0, 32512)
+            o, h, w = t.shape
+            t = t.reshape(o // 4, 2, 2, h, w).transpose(0, 3, 1, 4, 2)
+            a = t.reshape(o // 4, 2 * h, 2 * w)
+    return np.asarray(np.clip((t + 2**19) >> 20, 0, 63))
+
+
+@pytest.mark.parametrize("quality", [0, 511, 512, 2000, 3583, 3584])
+def test_scale_head_is_integer_arithmetic(head: IntegerScaleHead, quality: int) -> None:
+    z = made_up_integers((1, 12, 4, 3), 200, quality)
+    np.testing.assert_array_equal(head(z, quality)[0].numpy(), slow_reference(head, z[0], quality))
+
+
+def test_scale_head_of_one_or_of_many(head: IntegerScaleHead) -> None:
+    z = made_up_integers((9, 12, 4, 4), 30, 5)
+    together = head(z, 777)
+    for i in range(9):
+        assert torch.equal(head(z[i : i + 1], 777), together[i : i + 1])
+
+
+def test_scale_head_memory_formats(head: IntegerScaleHead) -> None:
+    z = made_up_integers((2, 12, 6, 6), 30, 6)
+    strided = z.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(head(z, 900), head(strided, 900))
+
+
+@pytest.fixture(scope="module")
+def coded(photo: np.ndarray) -> bytes:
+    return codec_at("float32").encode(photo, quality=60)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("onednn", [True, False])
+def test_symbols_are_identical_everywhere(
+    coded: bytes, precision: str, count: int, onednn: bool
+) -> None:
+    codec = codec_at(precision)
+    expected = codec_at("float32").symbols(coded)[0]
+    with threads(count), torch.backends.mkldnn.flags(enabled=onednn):
+        found = codec.symbols(coded)[0]
+    np.testing.assert_array_equal(found.z, expected.z)
+    np.testing.assert_array_equal(found.index, expected.index)
+    np.testing.assert_array_equal(found.q, expected.q)
+
+
+@pytest.mark.parametrize("encoder", ["float32", "float64", "bfloat16"])
+def test_files_of_any_precision_decode_alike(photo: np.ndarray, encoder: str) -> None:
+    data = codec_at(encoder).encode(photo, quality=60)
+    reference = codec_at("float32").decode(data).astype(int)
+    assert np.abs(codec_at("float64").decode(data) - reference).max() <= 1
+    rough = np.abs(codec_at("bfloat16").decode(data) - reference)
+    assert rough.mean() < 0.5  # bfloat16 may differ by a level here and there, no more
+
+
+def test_pixels_within_one_level_for_any_number_of_threads(coded: bytes) -> None:
+    codec = codec_at("float32")
+    with threads(1):
+        one = codec.decode(coded).astype(int)
+    with threads(2), torch.backends.mkldnn.flags(enabled=False):
+        assert np.abs(codec.decode(coded) - one).max() <= 1
+
+
+def test_bytes_are_the_same_for_any_number_of_threads(photo: np.ndarray) -> None:
+    codec = codec_at("float32")
+    with threads(1):
+        one = codec.encode(photo, quality=40)
+    with threads(2):
+        assert codec.encode(photo, quality=40) == one

@@ -1,0 +1,251 @@
+"""Training for real, on small generated pictures with a small model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Run, psnr
+from PIL import Image
+from safetensors.torch import load_file
+
+from aecodec.codec import Codec
+from aecodec.errors import TrainingError
+from aecodec.model.config import ModelConfig
+from aecodec.model.likelihood import gaussian_bits
+from aecodec.train.config import TrainConfig
+from aecodec.train.data import PatchSource, split
+from aecodec.train.export import export, frequencies
+from aecodec.train.loop import Trainer
+from aecodec.train.optimiser import orthogonalise
+
+SMALL = """
+seed = 3
+steps = {steps}
+batch = 4
+patch = 64
+warmup = 5
+learning_rate = 2e-3
+validate_every = 20
+validation_fraction = 0.2
+
+[model]
+latent_channels = 64
+hyper_channels = 48
+width_8 = 48
+width_16 = 64
+analysis_blocks = [1, 1]
+synthesis_blocks = [1, 1]
+hyper_width = 48
+context_width = 48
+context_blocks = [1, 1]
+scale_width = 48
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Crops of real photographs."""
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("images")
+    for name in ("astronaut", "chelsea", "coffee"):
+        picture = getattr(data, name)()
+        for i, (top, left) in enumerate([(0, 0), (40, 100), (150, 150), (20, 180)]):
+            Image.fromarray(picture[top : top + 150, left : left + 160]).save(
+                folder / f"{name}-{i}.png"
+            )
+    (folder / "broken.png").write_bytes(b"not a picture")
+    return folder
+
+
+def config_file(folder: Path, steps: int) -> Path:
+    path = folder / "config.toml"
+    path.write_text(SMALL.format(steps=steps))
+    return path
+
+
+@pytest.fixture
+def trainer(images: Path, tmp_path: Path) -> Trainer:
+    return Trainer(TrainConfig.load(config_file(tmp_path, 60)), images, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(images: Path, tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+    """A short run through the command line."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = config_file(folder, 60)
+    done = run("train", config, "--data", images, "--out", folder / "run")
+    assert done.returncode == 0, done.stderr
+    assert "patches/s" in done.stderr
+    return folder / "run"
+
+
+def test_a_few_steps_lower_the_loss(trained: Path) -> None:
+    records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [20, 40, 60, 60]
+    assert records[-1]["loss"] < 0.97 * records[0]["loss"]
+    assert list((trained / "tensorboard").iterdir())
+
+
+def test_the_trained_model_codes_images(trained: Path, images: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "small.safetensors"
+    export(trained, images, weights, description="a test", count=4, deadzone=0.5)
+    codec = Codec(weights)
+    image = np.asarray(Image.open(images / "coffee-0.png"))
+    small, large = (codec.encode(image, quality=q) for q in (10, 90))
+    assert len(small) < len(large) < image.size
+    assert psnr(image, codec.decode(small)) + 3 < psnr(image, codec.decode(large))
+    assert codec.network.info.description == "a test"
+
+
+def test_resuming_is_bit_exact(images: Path, tmp_path: Path) -> None:
+    config = TrainConfig.load(config_file(tmp_path, 12))
+
+    def trainer(folder: str) -> Trainer:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return Trainer(config, images, tmp_path / folder)
+
+    whole = trainer("whole")
+    whole.start()
+    for _ in range(8):
+        whole.train_step()
+    first = trainer("parts")
+    first.start()
+    for _ in range(5):
+        first.train_step()
+    path = first.save()
+    del first
+    second = trainer("parts")
+    second.resume(path)
+    assert second.step == 5
+    for _ in range(3):
+        second.train_step()
+    one, two = load_file(whole.save()), load_file(second.save())
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, two[name]), name
+
+
+def test_interrupt_saves_and_stops(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    import signal
+
+    step = trainer.train_step
+
+    def interrupted():  # type: ignore[no-untyped-def]
+        if trainer.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step()
+
+    monkeypatch.setattr(trainer, "train_step", interrupted)
+    trainer.start()
+    trainer.fit()
+    assert trainer.step == 4
+    again = Trainer(trainer.config, *_folders(trainer))
+    again.resume(trainer.run / "last.safetensors")
+    assert again.step == 4
+
+
+def _folders(trainer: Trainer) -> tuple[Path, Path]:
+    return trainer.images, trainer.run
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(trainer: Trainer) -> None:
+    trainer.start()
+    trainer.save()
+    kept = (trainer.run / "last.safetensors").read_bytes()
+    with torch.no_grad():
+        trainer.model.analysis.tail.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="step 20"):
+        trainer.fit()
+    assert (trainer.run / "last.safetensors").read_bytes() == kept
+
+
+def test_bad_configs_and_folders_say_what_is_wrong(images: Path, tmp_path: Path, run: Run) -> None:
+    config = config_file(tmp_path, 5)
+    config.write_text("learning_rte = 1e-3\n")
+    with pytest.raises(TrainingError, match="did you mean 'learning_rate'"):
+        TrainConfig.load(config)
+    config.write_text("patch = 100\n")
+    with pytest.raises(TrainingError, match="multiple of 64"):
+        TrainConfig.load(config)
+    with pytest.raises(TrainingError, match="missing"):
+        TrainConfig.load(tmp_path / "missing.toml")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = run("train", config_file(tmp_path, 5), "--data", empty, "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert "no images" in done.stderr
+    with pytest.raises(TrainingError, match="at least 512"):
+        PatchSource(list(images.glob("*.png")), 512, {}, torch.device("cpu"), 0)
+
+
+def test_patches_are_pieces_of_the_images(tmp_path: Path) -> None:
+    ramp = np.arange(90 * 100, dtype=np.int64)
+    image = np.stack([ramp // 90 % 256, ramp % 90, ramp % 7], axis=1).reshape(100, 90, 3)
+    path = tmp_path / "ramp.png"
+    Image.fromarray(image.astype(np.uint8)).save(path)
+    source = PatchSource([path], 64, {}, torch.device("cpu"), 7)
+    patches = ((source.batch(16) + 0.5) * 255).round().to(torch.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(image.astype(np.uint8), (64, 64), (0, 1))
+    for patch in patches.numpy():
+        found = any(
+            (windows == turned).all(axis=(2, 3, 4)).any()
+            for flipped in (patch, patch.transpose(0, 2, 1))
+            for turned in (
+                flipped,
+                flipped[:, ::-1],
+                flipped[:, :, ::-1],
+                flipped[:, ::-1, ::-1],
+            )
+        )
+        assert found
+
+
+def test_sampling_weights_are_obeyed(tmp_path: Path) -> None:
+    for name, value in (("often", 200), ("rarely", 20)):
+        Image.new("RGB", (64, 64), (value,) * 3).save(tmp_path / f"{name}.png")
+    paths = sorted(tmp_path.iterdir())
+    source = PatchSource(paths, 64, {"often*": 4.0}, torch.device("cpu"), 1)
+    bright = (source.batch(1000)[:, 0, 0, 0] > 0).float().mean()
+    assert 0.75 < bright < 0.85
+
+
+def test_the_split_depends_on_names_alone(images: Path) -> None:
+    paths = sorted(images.glob("*.png"))
+    training, held_out = split(paths, 0.3)
+    assert sorted(training + held_out) == paths
+    assert training and held_out
+    moved = [Path("/elsewhere") / p.name for p in reversed(paths)]
+    assert {p.name for p in split(moved, 0.3)[1]} == {p.name for p in held_out}
+
+
+def test_gradient_of_the_likelihood() -> None:
+    torch.manual_seed(0)
+    residual = (torch.randn(40, dtype=torch.float64) * 2).requires_grad_()
+    log_scale = (torch.rand(40, dtype=torch.float64) * 2).requires_grad_()
+    assert torch.autograd.gradcheck(gaussian_bits, (residual, log_scale))
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 16, 100)])
+def test_orthogonalise(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+    assert values.min() > 0.3  # the quintic iteration only comes close to 1
+    assert values.max() < 1.3
+
+
+def test_frequencies_are_whole_and_sum_to_one() -> None:
+    weights = np.array([[1e-12, 5, 3.3, 0], [1, 1, 1, 1]])
+    table = frequencies(weights)
+    assert (table.sum(axis=1) == 2**24).all()
+    assert table.min() == 1
+
+
+def test_configs_survive_their_own_json() -> None:
+    config = ModelConfig(latent_channels=64, context_blocks=(1, 2))
+    assert ModelConfig.from_json(config.to_json()) == config
