@@ -27,7 +27,7 @@ from .errors import ChecksumError, FormatError, InputError, ModelMismatchError
 from .layout import QUALITY_STEPS, Rect
 from .model.network import Network
 from .model.quantiser import Symbols, hyper_shape
-from .pixels import as_array
+from .pixels import as_array, upright
 from .rate import quality_index
 
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
@@ -142,7 +142,8 @@ class Codec:
             image[rect.top : rect.bottom, rect.left : rect.right] = pixels[
                 top : top + height, left : left + width
             ]
-        return image if header.colour is ColourMode.RGB else _gray(image)
+        image = image if header.colour is ColourMode.RGB else _gray(image)
+        return upright(image, header.orientation)
 
     @torch.inference_mode()
     def symbols(self, data: bytes, *, name: str | None = None) -> list[Symbols]:

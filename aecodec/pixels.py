@@ -140,6 +140,14 @@ def read_image(path: StrPath, *, limits: Limits | None = None) -> NDArray[np.uin
         raise InputError(f"{name}: {_cause(error)}") from error
 
 
+def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn pixels (H, W) or (H, W, 3) as an EXIF orientation, 1 to 8, asks for."""
+    turn = _TURNS.get(orientation)
+    if turn is None:
+        return image
+    return np.ascontiguousarray(Image.fromarray(image).transpose(turn))
+
+
 def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | None = None) -> None:
     """Find out early that a file cannot be written; nothing is created.
 
@@ -309,8 +317,7 @@ def _read(fp: BinaryIO, name: str, limits: Limits) -> NDArray[np.uint8]:
         if profile and b"sRGB" not in profile and "sRGB".encode("utf-16-be") not in profile:
             log.info("%s: the colour profile is not kept; its numbers are taken as sRGB", name)
         pixels = _plain(image, f"{name}: ")
-        turn = _TURNS.get(_orientation(image))
-        return np.ascontiguousarray(pixels if turn is None else pixels.transpose(turn))
+        return upright(np.ascontiguousarray(pixels, dtype=np.uint8), _orientation(image))
 
 
 def _plain(image: Image.Image, where: str) -> Image.Image:

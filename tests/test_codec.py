@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from conftest import WEIGHTS, psnr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import safe_open
 
 import aecodec
@@ -242,3 +243,20 @@ def test_bad_settings_are_refused() -> None:
         Codec(device="abacus")
     with pytest.raises(InputError, match="threads"):
         Codec(threads=0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_in_the_header_is_applied(
+    codec: Codec, cat: np.ndarray, orientation: int, tmp_path: Path
+) -> None:
+    """As Pillow turns a picture with that EXIF tag."""
+    data = codec.encode(cat, quality=20)
+    file = container.parse(data)
+    header = dataclasses.replace(file.header, orientation=orientation)
+    turned = codec.decode(container.serialise(dataclasses.replace(file, header=header)))
+    tagged = Image.fromarray(codec.decode(data))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tagged.save(tmp_path / "tagged.png", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(tmp_path / "tagged.png"))
+    np.testing.assert_array_equal(turned, np.asarray(expected))

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from aecodec import container
 from aecodec.codec import Codec
+from aecodec.entropy import ChunkDecoder
 from aecodec.model.config import ModelConfig
 from aecodec.model.scale_head import IntegerScaleHead
 
@@ -153,3 +155,23 @@ def test_bytes_are_the_same_for_any_number_of_threads(photo: np.ndarray) -> None
         one = codec.encode(photo, quality=40)
     with threads(2):
         assert codec.encode(photo, quality=40) == one
+
+
+def test_chunks_decode_alone_and_in_any_order(
+    photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = codec_at("float32")
+    plain = container.Header
+    monkeypatch.setattr("aecodec.codec.Header", lambda **kw: plain(**kw, chunk_log2=7))
+    data = codec.encode(photo, quality=60)
+    file = container.parse(data)
+    whole = codec.symbols(data)
+    assert len(whole) == 6
+    quality, network = file.header.quality, codec.network
+    for expected, chunk in reversed(list(zip(whole, file.chunks, strict=True))):
+        decoder = ChunkDecoder(chunk.payload, network.tables, (quality + 256) // 512)
+        z = decoder.z(expected.z.shape)
+        size = expected.q.shape[1:]
+        index = network.quantiser.scale_index(z, quality, size).numpy()
+        np.testing.assert_array_equal(index, expected.index)
+        np.testing.assert_array_equal(decoder.q(index), expected.q)

@@ -137,7 +137,8 @@ def _zero_thresholds(scales: Tensor) -> Tensor:
 
     def mass(k: float) -> Tensor:
         upper: Tensor = torch.special.ndtr((k + 0.5) / scales.double())
-        return (upper - torch.special.ndtr((k - 0.5) / scales.double())).clamp(min=1e-9)
+        lower: Tensor = torch.special.ndtr((k - 0.5) / scales.double())
+        return (upper - lower).clamp(min=1e-9)
 
     extra_bits = (mass(0.0) / mass(1.0)).log2()
     thresholds: Tensor = (extra_bits / (2 * 6 / math.log(2))).clamp(0, 0.5).float()
