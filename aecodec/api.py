@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from aecodec.codec import Codec
 
-DEFAULT_QUALITY = 75.0
 DEFAULT_MODEL = "photo"
 
 StrPath = str | os.PathLike[str]
@@ -68,8 +67,11 @@ class FileInfo:
 
 def encode(
     image: Any,
-    quality: float = DEFAULT_QUALITY,
+    quality: float | None = None,
     *,
+    target_size: int | None = None,
+    target_bpp: float | None = None,
+    target_psnr: float | None = None,
     model: StrPath = DEFAULT_MODEL,
     device: str = "cpu",
     threads: int | None = None,
@@ -79,7 +81,11 @@ def encode(
     Args:
         image: `uint8` of shape (H, W, 3) or (H, W), or a Pillow image; see
             `aecodec.pixels.as_array`.
-        quality: 1 (small) to 100 (close to the original); fractions count.
+        quality: 1 (small) to 100 (close to the original); fractions count. 75 if
+            neither a quality nor a target is given.
+        target_size: bytes of the whole file, met from below.
+        target_bpp: the same as bits per pixel.
+        target_psnr: dB over all samples, met from above.
         model: name of an installed model, or a weights file.
         device: "cpu", "cuda", ...
         threads: of the CPU; None leaves the choice to torch.
@@ -88,10 +94,16 @@ def encode(
         The bytes of an `.aec` file.
 
     Raises:
-        InputError: the image or the quality cannot be coded.
+        InputError: the image or the quality cannot be coded, or a target is out of reach.
         ModelError: the weights cannot be used.
     """
-    return _codec(os.fspath(model), device, threads).encode(image, quality=quality)
+    return _codec(os.fspath(model), device, threads).encode(
+        image,
+        quality=quality,
+        target_size=target_size,
+        target_bpp=target_bpp,
+        target_psnr=target_psnr,
+    )
 
 
 def decode(
@@ -154,7 +166,10 @@ def compress(
     src: StrPath,
     dst: StrPath,
     *,
-    quality: float = DEFAULT_QUALITY,
+    quality: float | None = None,
+    target_size: int | None = None,
+    target_bpp: float | None = None,
+    target_psnr: float | None = None,
     overwrite: bool = False,
     model: StrPath = DEFAULT_MODEL,
     limits: Limits | None = None,
@@ -166,7 +181,8 @@ def compress(
     Args:
         src: any image file that Pillow reads; see `aecodec.pixels.read_image`.
         dst: the `.aec` file to write.
-        quality, model, device, threads: as for `encode`.
+        quality, target_size, target_bpp, target_psnr: as for `encode`.
+        model, device, threads: as for `encode`.
         overwrite: whether an existing file may be replaced.
         limits: what sizes to accept; None for the default ones.
 
@@ -187,7 +203,13 @@ def compress(
     image = pixels.read_image(src, limits=limits)
     codec = _codec(os.fspath(model), device, threads)
     with _naming(src):
-        data = codec.encode(image, quality=quality)
+        data = codec.encode(
+            image,
+            quality=quality,
+            target_size=target_size,
+            target_bpp=target_bpp,
+            target_psnr=target_psnr,
+        )
     pixels.write_bytes(dst, data, overwrite=overwrite)
     return info(data)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +28,22 @@ from .container import (
 )
 from .entropy import ChunkDecoder, encode_chunk, symbols_crc
 from .errors import ChecksumError, FormatError, InputError, ModelMismatchError
-from .layout import QUALITY_STEPS, Rect
+from .layout import Rect
 from .model.network import Network
 from .model.quantiser import Symbols, hyper_shape
 from .pixels import as_array, upright
-from .rate import quality_index
+from .rate import DEFAULT_QUALITY, prior_row, psnr_index, quality_index, size_index
 
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """An image on its way to a file, before its quality is chosen."""
+
+    pixels: NDArray[np.uint8]  # (H, W, 3) or (H, W)
+    header: Header  # quality not yet set
+    latents: list[torch.Tensor]  # y of every chunk, (C, h, w)
 
 
 class Codec:
@@ -67,38 +80,50 @@ class Codec:
         return self.network.info.id
 
     @torch.inference_mode()
-    def encode(self, image: Any, *, quality: float = 75.0) -> bytes:
-        """Code an image.
+    def encode(
+        self,
+        image: Any,
+        *,
+        quality: float | None = None,
+        target_size: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+    ) -> bytes:
+        """Code an image, at a quality or at the quality that meets a target.
 
         Args:
             image: `uint8` array of shape (H, W, 3) or (H, W), or a Pillow image.
-            quality: 1 (small) to 100 (close to the original).
+            quality: 1 (small) to 100 (close to the original); 75 if nothing is given.
+            target_size: bytes of the whole file, met from below.
+            target_bpp: the same as bits per pixel.
+            target_psnr: dB over all samples, met from above.
 
         Returns:
             The bytes of an `.aec` file.
 
         Raises:
-            InputError: the image or the quality cannot be coded.
+            InputError: the image or the quality cannot be coded, more than one of
+                quality and targets is given, or a target is out of reach.
         """
-        index = quality_index(quality)
-        pixels = as_array(image)
-        header = Header(
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            model_id=bytes.fromhex(self.model_id),
-            quality=index,
-            colour=ColourMode.GRAY if pixels.ndim == 2 else ColourMode.RGB,
-            precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
-        )
-        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-        chunks = []
-        for rect in chunk_grid(header).rects:
-            window = tiles.window(rect, header.height, header.width, self.network.halo)
-            y = self.network.analyse(tiles.cut_pixels(rgb, window.outer))
-            rows, cols = window.inner
-            symbols = self.network.quantiser.quantise(y[:, rows, cols], index)
-            chunks.append(self._code(symbols, index))
-        return serialise(AecFile(header, tuple(chunks)))
+        aims = {"size": target_size, "bpp": target_bpp, "psnr": target_psnr}
+        given = {name: value for name, value in aims.items() if value is not None}
+        if len(given) + (quality is not None) > 1:
+            raise InputError("give one of quality, target_size, target_bpp and target_psnr")
+        if not given:
+            index = quality_index(DEFAULT_QUALITY if quality is None else quality)
+            return self._file(self._analyse(image), index)
+        picture = self._analyse(image)
+        if target_psnr is not None:
+            return self._file(picture, psnr_index(partial(self._psnr, picture), target_psnr))
+        if target_bpp is not None:
+            target_size = int(target_bpp * picture.header.width * picture.header.height / 8)
+        files: dict[int, bytes] = {}
+
+        def size(index: int) -> int:
+            files[index] = self._file(picture, index)
+            return len(files[index])
+
+        return files[size_index(size, target_size or 0)]
 
     @torch.inference_mode()
     def decode(
@@ -119,31 +144,9 @@ class Codec:
             LimitError: larger than `limits` allow.
             ModelMismatchError: made with other weights than these.
         """
-        file = parse(data, limits=limits or DEFAULT_LIMITS, name=name)
-        header = file.header
-        rows, cols = tiles.latent_size(header.height, header.width)
-        latents = torch.empty(
-            self.network.config.latent_channels, rows, cols, device=self.network.device
-        )
-        rects = chunk_grid(header).rects
-        windows = [
-            tiles.window(rect, header.height, header.width, self.network.halo) for rect in rects
-        ]
-        for number, window in enumerate(windows):
-            symbols = self._symbols(file, number, window, name)
-            core = self.network.quantiser.dequantise(symbols.z, symbols.q, header.quality)
-            latents[_within(window.core)] = core
-        image = np.empty((header.height, header.width, 3), np.uint8)
-        for rect, window in zip(rects, windows, strict=True):
-            outer = latents[_within(window.outer)]
-            pixels = self.network.synthesise(outer, header.quality / QUALITY_STEPS)
-            top, left = (part.start * tiles.STRIDE for part in window.inner)
-            height, width = rect.bottom - rect.top, rect.right - rect.left
-            image[rect.top : rect.bottom, rect.left : rect.right] = pixels[
-                top : top + height, left : left + width
-            ]
-        image = image if header.colour is ColourMode.RGB else _gray(image)
-        return upright(image, header.orientation)
+        file = self._parse(data, limits or DEFAULT_LIMITS, name)
+        image = self._picture(file.header, self._all_symbols(file, name))
+        return upright(image, file.header.orientation)
 
     @torch.inference_mode()
     def symbols(self, data: bytes, *, name: str | None = None) -> list[Symbols]:
@@ -152,12 +155,8 @@ class Codec:
         Raises:
             FormatError, LimitError, ModelMismatchError: as `decode`.
         """
-        file = parse(data, name=name)
-        head = file.header
-        return [
-            self._symbols(file, number, tiles.window(rect, head.height, head.width, 0), name)
-            for number, rect in enumerate(chunk_grid(head).rects)
-        ]
+        file = self._parse(data, DEFAULT_LIMITS, name)
+        return list(self._all_symbols(file, name))
 
     def verify(self, data: bytes, *, name: str | None = None) -> None:
         """Check that a file decodes to exactly the integers that were coded.
@@ -167,39 +166,101 @@ class Codec:
         """
         self.symbols(data, name=name)
 
-    def _code(self, symbols: Symbols, quality: int) -> Chunk:
-        row = _prior_row(quality)
-        payload = encode_chunk(symbols.z, symbols.q, symbols.index, row, self.network.tables)
-        return Chunk(payload, symbols_crc(symbols.z, symbols.q))
+    def _analyse(self, image: Any) -> _Picture:
+        """Run the analysis transform, which does not depend on the quality."""
+        pixels = as_array(image)
+        header = Header(
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            model_id=bytes.fromhex(self.model_id),
+            quality=0,
+            colour=ColourMode.GRAY if pixels.ndim == 2 else ColourMode.RGB,
+            precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
+        )
+        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+        latents = []
+        for _, window in self._windows(header):
+            y = self.network.analyse(tiles.cut_pixels(rgb, window.outer))
+            rows, cols = window.inner
+            latents.append(y[:, rows, cols])
+        return _Picture(pixels, header, latents)
 
-    def _symbols(
-        self, file: AecFile, number: int, window: tiles.Window, name: str | None
-    ) -> Symbols:
-        """Decode and check the integers of one chunk."""
-        header, chunk = file.header, file.chunks[number]
-        if header.model_id.hex() != self.model_id:
+    def _file(self, picture: _Picture, quality: int) -> bytes:
+        """Quantise, code and pack at a stored quality."""
+        chunks = []
+        for y in picture.latents:
+            s = self.network.quantiser.quantise(y, quality)
+            payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), self.network.tables)
+            chunks.append(Chunk(payload, symbols_crc(s.z, s.q)))
+        header = replace(picture.header, quality=quality)
+        return serialise(AecFile(header, tuple(chunks)))
+
+    def _psnr(self, picture: _Picture, quality: int) -> float:
+        """What a file of this stored quality will decode to, in dB."""
+        symbols = (self.network.quantiser.quantise(y, quality) for y in picture.latents)
+        decoded = self._picture(replace(picture.header, quality=quality), symbols)
+        error = picture.pixels.astype(np.float32) - decoded
+        return 10 * math.log10(255**2 / max(float(np.square(error).mean()), 1e-10))
+
+    def _parse(self, data: bytes, limits: Limits, name: str | None) -> AecFile:
+        """Read a file and see that it was made with these weights."""
+        file = parse(data, limits=limits, name=name)
+        made_with = file.header.model_id.hex()
+        if made_with != self.model_id:
             prefix = "" if name is None else f"{name}: "
             raise ModelMismatchError(
-                f"{prefix}made with model {header.model_id.hex()}, "
+                f"{prefix}made with model {made_with}, "
                 f"not with {self.network.info.name} {self.model_id}"
             )
-        size = (window.core.bottom - window.core.top, window.core.right - window.core.left)
-        try:
-            decoder = ChunkDecoder(chunk.payload, self.network.tables, _prior_row(header.quality))
-            z = decoder.z((self.network.config.hyper_channels, *hyper_shape(*size)))
-            index = self.network.quantiser.scale_index(z, header.quality, size).cpu().numpy()
-            q = decoder.q(index)
-        except FormatError as error:
-            error.cause = f"chunk {number}: {error.cause}"
-            raise error.named(name) if name else error from None
+        return file
+
+    def _windows(self, header: Header) -> list[tuple[Rect, tiles.Window]]:
+        """Every chunk's pixels, and its window in the latent grid."""
+        halo = self.network.halo
+        return [
+            (rect, tiles.window(rect, header.height, header.width, halo))
+            for rect in chunk_grid(header).rects
+        ]
+
+    def _all_symbols(self, file: AecFile, name: str | None) -> Iterator[Symbols]:
+        """Decode and check the integers, chunk by chunk."""
+        for number, (_, window) in enumerate(self._windows(file.header)):
+            try:
+                yield self._symbols(file, number, window.core)
+            except FormatError as error:
+                error.cause = f"chunk {number}: {error.cause}"
+                raise error.named(name) if name else error from None
+
+    def _symbols(self, file: AecFile, number: int, core: Rect) -> Symbols:
+        quality, chunk = file.header.quality, file.chunks[number]
+        size = (core.bottom - core.top, core.right - core.left)
+        decoder = ChunkDecoder(chunk.payload, self.network.tables, prior_row(quality))
+        z = decoder.z((self.network.config.hyper_channels, *hyper_shape(*size)))
+        index = self.network.quantiser.scale_index(z, quality, size).cpu().numpy()
+        q = decoder.q(index)
         if symbols_crc(z, q) != chunk.symbols_crc:
-            raise ChecksumError(f"chunk {number}: decoded integers fail their checksum", name=name)
+            raise ChecksumError("decoded integers fail their checksum")
         return Symbols(z, q, index)
 
-
-def _prior_row(quality: int) -> int:
-    """Row of the ẑ tables for a stored quality: the nearest anchor."""
-    return (quality + QUALITY_STEPS // 2) // QUALITY_STEPS
+    def _picture(self, header: Header, symbols: Iterable[Symbols]) -> NDArray[np.uint8]:
+        """From integers to pixels, before the orientation is applied."""
+        windows = self._windows(header)
+        rows, cols = tiles.latent_size(header.height, header.width)
+        channels = self.network.config.latent_channels
+        latents = torch.empty(channels, rows, cols, device=self.network.device)
+        for (_, window), s in zip(windows, symbols, strict=True):
+            core = self.network.quantiser.dequantise(s.z, s.q, header.quality)
+            latents[_within(window.core)] = core
+        image = np.empty((header.height, header.width, 3), np.uint8)
+        for rect, window in windows:
+            outer = latents[_within(window.outer)]
+            pixels = self.network.synthesise(outer, header.q)
+            top, left = (part.start * tiles.STRIDE for part in window.inner)
+            height, width = rect.bottom - rect.top, rect.right - rect.left
+            image[rect.top : rect.bottom, rect.left : rect.right] = pixels[
+                top : top + height, left : left + width
+            ]
+        return image if header.colour is ColourMode.RGB else _gray(image)
 
 
 def _within(rect: Rect) -> tuple[slice, slice, slice]:

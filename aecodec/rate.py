@@ -1,11 +1,20 @@
-"""The quality scale: 1..100 for people, 0..3584 in files."""
+"""The quality scale, 1..100 for people and 0..3584 in files, and the search for targets."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from .errors import InputError
-from .layout import QUALITY_MAX
+from .layout import QUALITY_MAX, QUALITY_STEPS
+
+DEFAULT_QUALITY = 75.0
+
+SIZE_TOLERANCE = 0.01
+"""A target size is met within this fraction below it."""
+
+PSNR_TOLERANCE = 0.05
+"""A target PSNR is met within this many dB above it."""
 
 
 def quality_index(quality: float) -> int:
@@ -22,3 +31,85 @@ def quality_index(quality: float) -> int:
 def quality_from_index(index: int) -> float:
     """Quality in 1..100 of a stored quality, to one decimal."""
     return round(1 + 99 * index / QUALITY_MAX, 1)
+
+
+def prior_row(index: int) -> int:
+    """Row of the ẑ tables for a stored quality: the nearest anchor, 0 to 7."""
+    return (index + QUALITY_STEPS // 2) // QUALITY_STEPS
+
+
+def size_index(size_at: Callable[[int], int], target: int) -> int:
+    """The stored quality whose file is at most `target` bytes, and at least 99 % of it.
+
+    Where no quality meets the tolerance (files of a few hundred bytes), the largest
+    file that is not above the target is taken.
+
+    Args:
+        size_at: bytes of the file at a stored quality, growing with it.
+        target: in bytes.
+
+    Raises:
+        InputError: the target is out of reach; the message names the range.
+    """
+    smallest, largest = size_at(0), size_at(QUALITY_MAX)
+    if not smallest <= target <= largest / (1 - SIZE_TOLERANCE):
+        raise InputError(
+            f"a size of {target} bytes is out of reach: "
+            f"this image takes {smallest} to {largest} bytes"
+        )
+    if largest <= target:
+        return QUALITY_MAX
+    return _search(
+        lambda index: math.log(size_at(index)),
+        (math.log(smallest), math.log(largest)),
+        (math.log(target * (1 - SIZE_TOLERANCE)), math.log(target)),
+    )[0]
+
+
+def psnr_index(psnr_at: Callable[[int], float], target: float) -> int:
+    """The stored quality that decodes to at least `target` dB, and at most 0.05 dB more.
+
+    Args:
+        psnr_at: dB at a stored quality, growing with it.
+        target: in dB.
+
+    Raises:
+        InputError: the target is out of reach; the message names the range.
+    """
+    worst, best = psnr_at(0), psnr_at(QUALITY_MAX)
+    if not worst - PSNR_TOLERANCE <= target <= best:
+        raise InputError(
+            f"{target:g} dB is out of reach: this image decodes to {worst:.2f} to {best:.2f} dB"
+        )
+    if target <= worst:
+        return 0
+    return _search(psnr_at, (worst, best), (target, target + PSNR_TOLERANCE))[1]
+
+
+def _search(
+    value_at: Callable[[int], float], ends: tuple[float, float], wanted: tuple[float, float]
+) -> tuple[int, int]:
+    """Close in on an interval of values; interpolation, with bisection as a guard.
+
+    Returns:
+        (i, i) for an index whose value lies within `wanted`; else neighbours, the first
+        below and the second not below the interval's ends.
+    """
+    (low_value, high_value), (least, most) = ends, wanted
+    low, high = 0, QUALITY_MAX
+    middle = (least + most) / 2
+    for step in range(64):
+        if high - low <= 1:
+            break
+        share = 0.5
+        if step % 3 < 2 and high_value > low_value:
+            share = (middle - low_value) / (high_value - low_value)
+        index = min(max(low + round(share * (high - low)), low + 1), high - 1)
+        value = value_at(index)
+        if least <= value <= most:
+            return index, index
+        if value < least:
+            low, low_value = index, value
+        else:
+            high, high_value = index, value
+    return low, high

@@ -18,6 +18,7 @@ ending .aec if not given. It appears whole or not at all.
 \b
 Example:
   aecodec compress photo.png photo.aec --quality 60
+  aecodec compress photo.png photo.aec --target-size 50kB
 """
 
 
@@ -28,10 +29,13 @@ Example:
     "-q",
     "--quality",
     type=click.FloatRange(1, 100),
-    default=api.DEFAULT_QUALITY,
-    show_default=True,
-    help="Small to close to the original.",
+    help="Small to close to the original.  [default: 75]",
 )
+@click.option(
+    "--target-size", callback=options.size, metavar="SIZE", help="Largest size: 50kB, 2MB."
+)
+@click.option("--target-bpp", type=float, metavar="BPP", help="The same in bits per pixel.")
+@click.option("--target-psnr", type=float, metavar="DB", help="Lowest PSNR.")
 @options.force
 @options.model(api.DEFAULT_MODEL, "Installed model, or a weights file.  [default: photo]")
 @options.machine
@@ -39,7 +43,10 @@ Example:
 def command(
     source: Path,
     output: Path | None,
-    quality: float,
+    quality: float | None,
+    target_size: int | None,
+    target_bpp: float | None,
+    target_psnr: float | None,
     force: bool,
     model: str,
     device: str,
@@ -54,6 +61,9 @@ def command(
         source,
         output,
         quality=quality,
+        target_size=target_size,
+        target_bpp=target_bpp,
+        target_psnr=target_psnr,
         overwrite=force,
         model=model,
         limits=options.limits(max_pixels),

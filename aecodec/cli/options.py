@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -16,6 +17,20 @@ from aecodec.errors import InputError
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)  # whether it exists is for the library to say
+
+
+_UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6}
+_UNITS |= {"kib": 2**10, "mib": 2**20}
+
+
+def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Callback for a number of bytes with an optional unit: `50kB` -> 50000."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", value)
+    if found is None or found[2].lower() not in _UNITS:
+        raise click.BadParameter(f"{value!r} is not a size such as 50000, 50kB or 48KiB")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
 
 
 def _hush(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
