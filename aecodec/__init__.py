@@ -37,7 +37,16 @@ from aecodec.errors import (
 )
 
 if TYPE_CHECKING:
-    from aecodec.api import FileInfo, compress, decode, decompress, encode, info, verify
+    from aecodec.api import (
+        FileInfo,
+        compress,
+        decode,
+        decompress,
+        encode,
+        info,
+        register_pillow,
+        verify,
+    )
     from aecodec.codec import Codec
     from aecodec.container import Limits
 
@@ -67,6 +76,7 @@ __all__ = [
     "decompress",
     "encode",
     "info",
+    "register_pillow",
     "verify",
 ]
 
@@ -79,6 +89,7 @@ _LAZY = {
     "decompress": "aecodec.api",
     "encode": "aecodec.api",
     "info": "aecodec.api",
+    "register_pillow": "aecodec.api",
     "verify": "aecodec.api",
 }
 

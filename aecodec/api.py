@@ -13,7 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecodec.container import ColourMode, HeaderInfo, Limits, parse, parse_header, read_header
+from aecodec.container import (
+    ColourMode,
+    HeaderInfo,
+    Limits,
+    Metadata,
+    parse,
+    parse_header,
+    read_header,
+)
 from aecodec.errors import InputError, OutputError, UnknownModelError
 from aecodec.rate import quality_from_index
 
@@ -72,6 +80,7 @@ def encode(
     target_size: int | None = None,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
+    metadata: tuple[Metadata, ...] = (),
     model: StrPath = DEFAULT_MODEL,
     device: str = "cpu",
     threads: int | None = None,
@@ -86,6 +95,7 @@ def encode(
         target_size: bytes of the whole file, met from below.
         target_bpp: the same as bits per pixel.
         target_psnr: dB over all samples, met from above.
+        metadata: EXIF, ICC and XMP to store behind the picture.
         model: name of an installed model, or a weights file.
         device: "cpu", "cuda", ...
         threads: of the CPU; None leaves the choice to torch.
@@ -103,6 +113,7 @@ def encode(
         target_size=target_size,
         target_bpp=target_bpp,
         target_psnr=target_psnr,
+        metadata=metadata,
     )
 
 
@@ -170,6 +181,7 @@ def compress(
     target_size: int | None = None,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
+    strip: bool = False,
     overwrite: bool = False,
     model: StrPath = DEFAULT_MODEL,
     limits: Limits | None = None,
@@ -183,6 +195,7 @@ def compress(
         dst: the `.aec` file to write.
         quality, target_size, target_bpp, target_psnr: as for `encode`.
         model, device, threads: as for `encode`.
+        strip: whether EXIF, ICC profile and XMP are left out.
         overwrite: whether an existing file may be replaced.
         limits: what sizes to accept; None for the default ones.
 
@@ -200,15 +213,16 @@ def compress(
     pixels.check_output(dst, overwrite=overwrite, source=src)
     if Path(dst).suffix.lower() in pixels.WRITERS:
         raise OutputError(f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec")
-    image = pixels.read_image(src, limits=limits)
+    image = pixels.read_image_file(src, limits=limits)
     codec = _codec(os.fspath(model), device, threads)
     with _naming(src):
         data = codec.encode(
-            image,
+            image.pixels,
             quality=quality,
             target_size=target_size,
             target_bpp=target_bpp,
             target_psnr=target_psnr,
+            metadata=() if strip else image.metadata,
         )
     pixels.write_bytes(dst, data, overwrite=overwrite)
     return info(data)
@@ -218,6 +232,7 @@ def decompress(
     src: StrPath,
     dst: StrPath,
     *,
+    strip: bool = False,
     overwrite: bool = False,
     model: StrPath | None = None,
     limits: Limits | None = None,
@@ -230,6 +245,7 @@ def decompress(
         src: the `.aec` file.
         dst: the image file; its extension chooses the format, see
             `aecodec.pixels.WRITERS`.
+        strip: whether metadata are left out.
         overwrite: whether an existing file may be replaced.
         model, limits, device, threads: as for `decode`.
 
@@ -248,7 +264,8 @@ def decompress(
     pixels.check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
     image = decode(data, model=model, limits=limits, device=device, threads=threads, name=name)
-    pixels.write_image(dst, image, overwrite=overwrite)
+    metadata = () if strip else parse(data, limits=limits or Limits()).metadata
+    pixels.write_image(dst, image, metadata=metadata, overwrite=overwrite)
     return info(data, limits=limits)
 
 
@@ -278,6 +295,13 @@ def info(src: StrPath | bytes | BinaryIO, *, limits: Limits | None = None) -> Fi
     size = src.seek(0, os.SEEK_END) - start
     src.seek(start)
     return _file_info(found, size)
+
+
+def register_pillow() -> None:
+    """Make Pillow open and save `.aec` files; see `aecodec.plugins.pillow`."""
+    from aecodec.plugins import pillow
+
+    pillow.register()
 
 
 def _file_info(found: HeaderInfo, size: int) -> FileInfo:

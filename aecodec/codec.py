@@ -21,6 +21,7 @@ from .container import (
     ColourMode,
     Header,
     Limits,
+    Metadata,
     Precision,
     chunk_grid,
     parse,
@@ -44,6 +45,7 @@ class _Picture:
     pixels: NDArray[np.uint8]  # (H, W, 3) or (H, W)
     header: Header  # quality not yet set
     latents: list[torch.Tensor]  # y of every chunk, (C, h, w)
+    metadata: tuple[Metadata, ...]
 
 
 class Codec:
@@ -88,6 +90,7 @@ class Codec:
         target_size: int | None = None,
         target_bpp: float | None = None,
         target_psnr: float | None = None,
+        metadata: tuple[Metadata, ...] = (),
     ) -> bytes:
         """Code an image, at a quality or at the quality that meets a target.
 
@@ -97,6 +100,7 @@ class Codec:
             target_size: bytes of the whole file, met from below.
             target_bpp: the same as bits per pixel.
             target_psnr: dB over all samples, met from above.
+            metadata: to store behind the picture.
 
         Returns:
             The bytes of an `.aec` file.
@@ -111,8 +115,8 @@ class Codec:
             raise InputError("give one of quality, target_size, target_bpp and target_psnr")
         if not given:
             index = quality_index(DEFAULT_QUALITY if quality is None else quality)
-            return self._file(self._analyse(image), index)
-        picture = self._analyse(image)
+            return self._file(self._analyse(image, metadata), index)
+        picture = self._analyse(image, metadata)
         if target_psnr is not None:
             return self._file(picture, psnr_index(partial(self._psnr, picture), target_psnr))
         if target_bpp is not None:
@@ -166,7 +170,7 @@ class Codec:
         """
         self.symbols(data, name=name)
 
-    def _analyse(self, image: Any) -> _Picture:
+    def _analyse(self, image: Any, metadata: tuple[Metadata, ...]) -> _Picture:
         """Run the analysis transform, which does not depend on the quality."""
         pixels = as_array(image)
         header = Header(
@@ -183,7 +187,7 @@ class Codec:
             y = self.network.analyse(tiles.cut_pixels(rgb, window.outer))
             rows, cols = window.inner
             latents.append(y[:, rows, cols])
-        return _Picture(pixels, header, latents)
+        return _Picture(pixels, header, latents, metadata)
 
     def _file(self, picture: _Picture, quality: int) -> bytes:
         """Quantise, code and pack at a stored quality."""
@@ -193,7 +197,7 @@ class Codec:
             payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), self.network.tables)
             chunks.append(Chunk(payload, symbols_crc(s.z, s.q)))
         header = replace(picture.header, quality=quality)
-        return serialise(AecFile(header, tuple(chunks)))
+        return serialise(AecFile(header, tuple(chunks), picture.metadata))
 
     def _psnr(self, picture: _Picture, quality: int) -> float:
         """What a file of this stored quality will decode to, in dB."""

@@ -16,15 +16,16 @@ import os
 import secrets
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from aecodec.container import Limits, is_aec
+from aecodec.container import Limits, Metadata, is_aec
 from aecodec.errors import (
     AecError,
     InputError,
@@ -32,6 +33,7 @@ from aecodec.errors import (
     OutputError,
     UnsupportedImageError,
 )
+from aecodec.metadata import collect, orientation, save_options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +58,6 @@ WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 _NO_ALPHA = "remove the alpha channel first, for example by placing it on a background"
 _NO_DEPTH = "convert it to 8 bits a sample first"
 _NO_MODE = "convert it to RGB or gray first"
-_ORIENTATION = 0x0112  # EXIF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -106,15 +107,30 @@ def as_array(image: Any, *, name: str | None = None) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array)
 
 
+@dataclass(frozen=True)
+class ImageFile:
+    """What an image file held.
+
+    Attributes:
+        pixels: C-contiguous `uint8` of shape (H, W, 3), or (H, W) for gray; upright.
+        metadata: EXIF (without orientation), ICC and XMP, as far as there are any.
+    """
+
+    pixels: NDArray[np.uint8]
+    metadata: tuple[Metadata, ...]
+
+
 def read_image(path: StrPath, *, limits: Limits | None = None) -> NDArray[np.uint8]:
+    """The pixels of an image file; see `read_image_file`."""
+    return read_image_file(path, limits=limits).pixels
+
+
+def read_image_file(path: StrPath, *, limits: Limits | None = None) -> ImageFile:
     """Read an image file that Pillow knows, upright: EXIF orientation is applied.
 
     Args:
         path: the file. Of one with several frames or pages the first is read.
         limits: `max_pixels` and `max_side` are respected; None for the default ones.
-
-    Returns:
-        C-contiguous `uint8` of shape (H, W, 3), or (H, W) for gray.
 
     Raises:
         InputError: no such file, a folder, not an image, or a damaged or truncated one.
@@ -190,12 +206,19 @@ def writer_for(path: StrPath) -> tuple[str, dict[str, Any]]:
     return WRITERS[extension]
 
 
-def write_image(path: StrPath, image: Any, *, overwrite: bool = False) -> None:
+def write_image(
+    path: StrPath,
+    image: Any,
+    *,
+    metadata: Iterable[Metadata] = (),
+    overwrite: bool = False,
+) -> None:
     """Write pixels to an image file, whole or not at all.
 
     Args:
         path: the file; its extension chooses the format, see `WRITERS`.
         image: pixels as `as_array` takes them.
+        metadata: what of it the format can carry is written, too.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -205,6 +228,7 @@ def write_image(path: StrPath, image: Any, *, overwrite: bool = False) -> None:
     """
     kind, options = writer_for(path)
     array = as_array(image)
+    options = options | save_options(kind, metadata, os.fspath(path))
     buffer = io.BytesIO()
     try:
         Image.fromarray(array).save(buffer, kind, **options)
@@ -297,7 +321,7 @@ def _open(fp: BinaryIO, limits: Limits) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _read(fp: BinaryIO, name: str, limits: Limits) -> NDArray[np.uint8]:
+def _read(fp: BinaryIO, name: str, limits: Limits) -> ImageFile:
     with _open(fp, limits) as image:
         width, height = image.size
         if width * height > limits.max_pixels or max(width, height) > limits.max_side:
@@ -313,11 +337,10 @@ def _read(fp: BinaryIO, name: str, limits: Limits) -> NDArray[np.uint8]:
         if frames > 1:
             log.info("%s: only the first of %d frames is read", name, frames)
         image.load()  # before EXIF, which may stand behind the pixels
-        profile = image.info.get("icc_profile") or b""
-        if profile and b"sRGB" not in profile and "sRGB".encode("utf-16-be") not in profile:
-            log.info("%s: the colour profile is not kept; its numbers are taken as sRGB", name)
         pixels = _plain(image, f"{name}: ")
-        return upright(np.ascontiguousarray(pixels, dtype=np.uint8), _orientation(image))
+        turn = orientation(image)
+        array = upright(np.ascontiguousarray(pixels, dtype=np.uint8), turn)
+        return ImageFile(array, collect(image))
 
 
 def _plain(image: Image.Image, where: str) -> Image.Image:
@@ -362,11 +385,3 @@ def _bits(image: Image.Image) -> int:
         if tile.codec_name.lower() == "sgi16":
             found = max(found, 16)
     return found
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception as error:  # noqa: BLE001 - EXIF comes in all shapes; pixels matter more
-        log.info("the EXIF data cannot be read and are ignored: %s", error)
-        return 1

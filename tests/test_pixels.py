@@ -121,15 +121,6 @@ def test_the_first_frame_of_an_animation_is_read_with_a_note(tmp_path, caplog):
     assert "first of 3 frames" in caplog.text
 
 
-@pytest.mark.parametrize("profile, noted", [(b"Display P3", True), (b"sRGB built-in", False)])
-def test_a_colour_profile_other_than_srgb_is_noted(tmp_path, caplog, profile, noted):
-    path = tmp_path / "image.png"
-    Image.new("RGB", (8, 8)).save(path, icc_profile=profile)
-    with caplog.at_level(logging.INFO, logger="aecodec"):
-        pixels.read_image(path)
-    assert ("profile" in caplog.text) == noted
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_damaged_exif_does_not_stop_reading(tmp_path):
     path = tmp_path / "image.jpg"

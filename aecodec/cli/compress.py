@@ -36,6 +36,7 @@ Example:
 )
 @click.option("--target-bpp", type=float, metavar="BPP", help="The same in bits per pixel.")
 @click.option("--target-psnr", type=float, metavar="DB", help="Lowest PSNR.")
+@options.strip
 @options.force
 @options.model(api.DEFAULT_MODEL, "Installed model, or a weights file.  [default: photo]")
 @options.machine
@@ -47,6 +48,7 @@ def command(
     target_size: int | None,
     target_bpp: float | None,
     target_psnr: float | None,
+    strip: bool,
     force: bool,
     model: str,
     device: str,
@@ -64,6 +66,7 @@ def command(
         target_size=target_size,
         target_bpp=target_bpp,
         target_psnr=target_psnr,
+        strip=strip,
         overwrite=force,
         model=model,
         limits=options.limits(max_pixels),

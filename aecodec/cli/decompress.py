@@ -24,6 +24,7 @@ Example:
 @click.command(help=HELP)
 @click.argument("source", metavar="INPUT", type=options.FILE)
 @click.argument("output", metavar="[OUTPUT]", required=False, type=options.FILE)
+@options.strip
 @options.force
 @options.model(None, "Installed model, or a weights file.  [default: the one the file names]")
 @options.machine
@@ -31,6 +32,7 @@ Example:
 def command(
     source: Path,
     output: Path | None,
+    strip: bool,
     force: bool,
     model: str | None,
     device: str,
@@ -44,6 +46,7 @@ def command(
     found = api.decompress(
         source,
         output,
+        strip=strip,
         overwrite=force,
         model=model,
         limits=options.limits(max_pixels),

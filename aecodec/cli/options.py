@@ -40,6 +40,7 @@ def _hush(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
 
 
 quiet = click.option("--quiet", is_flag=True, callback=_hush, help="Say nothing but errors.")
+strip = click.option("--strip", is_flag=True, help="Leave out EXIF, ICC profile and XMP.")
 force = click.option("-f", "--force", is_flag=True, help="Replace the output if it exists.")
 
 

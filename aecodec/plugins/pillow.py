@@ -1,0 +1,119 @@
+"""Pillow opens and saves `.aec` files once this module is imported.
+
+    >>> import aecodec.plugins.pillow
+    >>> Image.open("photo.aec").size       # reads the header alone
+    >>> image.save("photo.aec", quality=60)
+
+Options of `save`: quality, target_size, target_bpp, target_psnr, model, exif,
+icc_profile, xmp. imageio reads and writes through Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import IO, Any, BinaryIO, cast
+
+from PIL import Image, ImageFile
+
+from aecodec import api
+from aecodec.container import Limits, is_aec, parse, read_header
+from aecodec.errors import AecError
+from aecodec.layout import EXIF, ICC, XMP, ColourMode, Metadata
+from aecodec.metadata import info
+from aecodec.rate import quality_from_index
+
+FORMAT = "AEC"
+MIME = "image/x-aec"
+_TARGETS = ("target_size", "target_bpp", "target_psnr")
+
+
+class AecImageFile(ImageFile.ImageFile):
+    """An `.aec` file; decoded when its pixels are first asked for."""
+
+    format = FORMAT
+    format_description = "aecodec learned image"
+
+    def _open(self) -> None:
+        """Read the header; Pillow compares the size with its limit before anything else."""
+        fp = cast(BinaryIO, self.fp)
+        start = fp.tell()
+        try:
+            header = read_header(fp, limits=_pillow_decides()).header
+        except AecError as error:
+            raise SyntaxError(str(error)) from error  # "not mine", in Pillow's language
+        size = (header.width, header.height)
+        self._size = size if header.orientation < 5 else size[::-1]
+        self._mode = "L" if header.colour is ColourMode.GRAY else "RGB"
+        self.info["quality"] = quality_from_index(header.quality)
+        fp.seek(start)
+        self.tile = [ImageFile._Tile("aec", (0, 0, *self._size), start, ())]
+        self._decoded = False
+
+    def load(self) -> Any:
+        """Decode once, and hand the raw samples to Pillow.
+
+        Raises:
+            OSError: the file is damaged, or needs a model that is not installed.
+        """
+        if self.tile and not self._decoded:
+            fp = cast(BinaryIO, self.fp)
+            fp.seek(self.tile[0].offset)
+            data = fp.read()
+            try:
+                pixels = api.decode(data, limits=_pillow_decides())
+                self.info.update(info(parse(data, limits=_pillow_decides()).metadata))
+            except AecError as error:
+                raise OSError(str(error)) from error
+            if self._exclusive_fp:
+                fp.close()
+            self.fp = io.BytesIO(pixels.tobytes())
+            self.tile = [ImageFile._Tile("raw", (0, 0, *self._size), 0, (self._mode, 0, 1))]
+            self._decoded = True
+        return super().load()
+
+
+def _pillow_decides() -> Limits:
+    """No limit of pixels: Pillow checks for decompression bombs itself."""
+    return Limits(max_pixels=2**62)
+
+
+def _accept(prefix: bytes) -> bool:
+    return is_aec(prefix)
+
+
+def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    """Write one image; the options come as Pillow keeps them, in `encoderinfo`.
+
+    Raises:
+        OSError: the image or an option cannot be coded.
+    """
+    options = dict(image.encoderinfo)
+    chosen = {key: options[key] for key in _TARGETS if key in options}
+    quality = options.get("quality", -1)
+    if quality not in (-1, "keep"):
+        chosen["quality"] = quality
+    items = []
+    for kind, key in ((EXIF, "exif"), (ICC, "icc_profile"), (XMP, "xmp")):
+        data = options.get(key, image.info.get(key) if key != "exif" else None)
+        if isinstance(data, Image.Exif):
+            data = data.tobytes()
+        if isinstance(data, str):
+            data = data.encode()
+        if data:
+            items.append(Metadata(kind, bytes(data).removeprefix(b"Exif\x00\x00")))
+    try:
+        model = options.get("model", api.DEFAULT_MODEL)
+        fp.write(api.encode(image, model=model, metadata=tuple(items), **chosen))
+    except AecError as error:
+        raise OSError(str(error)) from error
+
+
+def register() -> None:
+    """Make Pillow know the format; importing this module has done so already."""
+    Image.register_open(FORMAT, AecImageFile, _accept)
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, ".aec")
+    Image.register_mime(FORMAT, MIME)
+
+
+register()
