@@ -13,25 +13,10 @@ from ..entropy import Tables
 from ..errors import InputError, WeightsError
 from .autoencoder import Autoencoder
 from .config import ModelConfig
+from .precision import pick_precision
 from .quantiser import Quantiser
 from .scale_head import IntegerScaleHead
 from .weights import as_int32, find_model, load_weights, part
-
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-
-
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Arithmetic of the transforms; "auto" takes bfloat16 only where hardware has it.
-
-    Raises:
-        InputError: an unknown name.
-    """
-    if name == "auto":
-        fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else torch.float32
-    if name not in PRECISIONS:
-        raise InputError(f"unknown precision '{name}' (auto, {', '.join(PRECISIONS)})")
-    return PRECISIONS[name]
 
 
 class Network:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..errors import TrainingError
 from ..model.autoencoder import Autoencoder
+from ..model.precision import pick_precision
 from . import checkpoint
 from .config import TrainConfig
 from .data import PatchSource, find_images, split, validation_batches
@@ -26,14 +27,6 @@ from .optimiser import build_optimisers, set_learning_rate
 log = logging.getLogger(__name__)
 
 VALIDATION_QUALITIES = (0.5, 2.0, 3.5, 5.0, 6.5)
-
-
-def pick_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
-    """float32, or bfloat16 where the config asks for it or the hardware is made for it."""
-    if config.precision != "auto":
-        return torch.float32 if config.precision == "float32" else torch.bfloat16
-    fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
 
 
 class Trainer:
@@ -78,7 +71,7 @@ class Trainer:
             table_rate=config.table_rate,
             linear_rate=config.linear_rate,
         )
-        self.precision = pick_precision(config, self.device)
+        self.precision = pick_precision(config.precision, self.device)
         self.step = 0
         self.elapsed = 0.0  # seconds of training, over all sessions of this run
         self.stop = False

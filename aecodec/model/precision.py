@@ -1,0 +1,30 @@
+"""Which arithmetic the transforms run in."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import InputError
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices faster than float32 ones."""
+    if device.type == "cpu":
+        supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+        return bool(supported is not None and supported())
+    return device.type == "cuda"
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a name; "auto" takes bfloat16 where it is fast, else float32.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    if name not in PRECISIONS:
+        raise InputError(f"unknown precision '{name}' (auto, {', '.join(PRECISIONS)})")
+    return PRECISIONS[name]
