@@ -1,7 +1,7 @@
 """From latents y to the integers that are coded, and back.
 
-The two directions share `_walk`, the context passes; they differ only in where the
-residuals come from.
+Both directions share `Conditions.walk`, the context passes; they differ only in where
+the residuals come from.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .autoencoder import Autoencoder
+from .config import SCALE_LEVELS
 from .hyperprior import HYPER_STRIDE, pass_index
 from .scale_head import QUALITY_STEPS, IntegerScaleHead
 
@@ -39,6 +40,53 @@ def _integers(x: Tensor) -> NDArray[np.int32]:
     return x.to(torch.int32).cpu().numpy()
 
 
+class Conditions:
+    """All that ẑ and the quality say about one chunk of y.
+
+    Attributes:
+        index: (C, H, W) uint8 scale indices, exact.
+        gain: (1, C, 1, 1) quantisation steps per unit of y.
+    """
+
+    def __init__(
+        self,
+        network: Autoencoder,
+        scale_head: IntegerScaleHead,
+        z: NDArray[np.int32],
+        quality: int,
+        size: tuple[int, int],
+    ) -> None:
+        device = network.encoder_gain.log_rows.device
+        q = torch.full((1,), quality / QUALITY_STEPS, device=device)
+        integers = torch.from_numpy(z)[None]
+        self.index = scale_head(integers, quality)[0, :, : size[0], : size[1]]
+        self.gain = network.encoder_gain(q)
+        self._inverse = network.decoder_gain(q)
+        features = network.hyper_synthesis(integers.to(device).float(), q)
+        self._features = features[:, :, : size[0], : size[1]]
+        self._context = network.context
+        self._pass = pass_index(len(self.index), len(network.context), *size).to(device)
+
+    def walk(self, residual: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Run the context passes.
+
+        Args:
+            residual: means (1, C, H, W) -> residuals of the same shape, of which the
+                elements of the current pass are kept.
+
+        Returns:
+            Residuals and ŷ, each (1, C, H, W) float32.
+        """
+        residuals = latents = torch.zeros_like(self._pass, dtype=torch.float32)[None]
+        for p, context in enumerate(self._context):
+            mean = context(self._features, latents if p else None) * self.gain
+            found = residual(mean)
+            now = self._pass == p
+            residuals = torch.where(now, found, residuals)
+            latents = torch.where(now, (found + mean) * self._inverse, latents)
+        return residuals, latents
+
+
 class Quantiser:
     """Quantises and dequantises one chunk of y at a time, always in float32.
 
@@ -57,17 +105,25 @@ class Quantiser:
         self._head = scale_head
         self._skip = skip
         config = network.config
-        index = torch.arange(64, dtype=torch.float32)
-        scales = config.scale_min * torch.exp(index * config.log_scale_step)
-        self._thresholds = deadzone * _zero_thresholds(scales)
+        index = torch.arange(SCALE_LEVELS, dtype=torch.float32)
+        log_scales = math.log(config.scale_min) + index * config.log_scale_step
+        self._thresholds = deadzone * _zero_thresholds(log_scales.exp())
 
-    def _quality(self, quality: int, like: Tensor) -> Tensor:
-        return torch.full((1,), quality / QUALITY_STEPS, device=like.device)
+    def _conditions(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> Conditions:
+        """What ẑ (Cz, h, w) says about a chunk of y of size (H, W)."""
+        return Conditions(self._net, self._head, z, quality, size)
 
     def scale_index(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> Tensor:
         """Exact scale indices (C, H, W) uint8 for ẑ (Cz, h, w) and y of size (H, W)."""
-        index = self._head(torch.from_numpy(z)[None], quality)
-        return index[0, :, : size[0], : size[1]]
+        return self._head(torch.from_numpy(z)[None], quality)[0, :, : size[0], : size[1]]
+
+    def _hyper(self, y: Tensor, quality: int) -> NDArray[np.int32]:
+        """ẑ (Cz, h, w) of one chunk y (C, H, W) at a stored quality."""
+        q = torch.full((1,), quality / QUALITY_STEPS, device=y.device)
+        gained = y[None] * self._net.encoder_gain(q)
+        h, w = hyper_shape(y.shape[1], y.shape[2])
+        missing = (0, w * HYPER_STRIDE - y.shape[2], 0, h * HYPER_STRIDE - y.shape[1])
+        return _integers(self._net.hyper_analysis(F.pad(gained, missing)).round()[0])
 
     def quantise(self, y: Tensor, quality: int) -> Symbols:
         """Integers of one chunk.
@@ -76,55 +132,25 @@ class Quantiser:
             y: (C, H, W) from the analysis transform, float32.
             quality: 0 to 3584.
         """
-        size = y.shape[1], y.shape[2]
-        q = self._quality(quality, y)
-        gained = y[None] * self._net.encoder_gain(q)
-        h, w = hyper_shape(*size)
-        padded = F.pad(gained, (0, w * HYPER_STRIDE - size[1], 0, h * HYPER_STRIDE - size[0]))
-        z = _integers(self._net.hyper_analysis(padded).round()[0])
-        index = self.scale_index(z, quality, size)
-        threshold = self._thresholds.to(y.device)[index.long()].to(y.device)
-        coded = (index >= self._skip).to(y.device)
+        z = self._hyper(y, quality)
+        given = self._conditions(z, quality, (y.shape[1], y.shape[2]))
+        gained = y[None] * given.gain
+        threshold = self._thresholds[given.index.long().cpu()].to(y.device)
+        coded = (given.index >= self._skip).to(y.device)
 
         def residual(mean: Tensor) -> Tensor:
             exact = gained - mean
             magnitude = (exact.abs() + 0.5 - threshold).floor().clamp(min=0)
             return torch.where(coded, magnitude * exact.sign(), 0.0)
 
-        residuals, _ = self._walk(z, quality, size, residual)
-        return Symbols(z, _integers(residuals[0]), index.cpu().numpy())
+        residuals, _ = given.walk(residual)
+        return Symbols(z, _integers(residuals[0]), given.index.cpu().numpy())
 
     def dequantise(self, z: NDArray[np.int32], q: NDArray[np.int32], quality: int) -> Tensor:
         """ŷ (C, H, W) float32, ready for the synthesis transform."""
-        device = self._net.encoder_gain.log_rows.device
-        known = torch.from_numpy(q).to(device).float()[None]
-        size = q.shape[1], q.shape[2]
-        _, latents = self._walk(z, quality, size, lambda mean: known)
-        return latents[0]
-
-    def _walk(
-        self,
-        z: NDArray[np.int32],
-        quality: int,
-        size: tuple[int, int],
-        residual: Callable[[Tensor], Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Run the context passes; returns residuals and ŷ, each (1, C, H, W)."""
-        net = self._net
-        gain_rows = net.encoder_gain.log_rows
-        q = self._quality(quality, gain_rows)
-        gain, inverse = net.encoder_gain(q), net.decoder_gain(q)
-        z_hat = torch.from_numpy(z).to(gain_rows.device).float()[None]
-        features = net.hyper_synthesis(z_hat, q)[:, :, : size[0], : size[1]]
-        index = pass_index(gain_rows.shape[1], len(net.context), *size).to(gain_rows.device)
-        residuals = latents = torch.zeros(1, gain_rows.shape[1], *size, device=gain_rows.device)
-        for p, context in enumerate(net.context):
-            mean = context(features, latents if p else None) * gain
-            found = residual(mean)
-            now = index == p
-            residuals = torch.where(now, found, residuals)
-            latents = torch.where(now, (found + mean) * inverse, latents)
-        return residuals, latents
+        given = self._conditions(z, quality, (q.shape[1], q.shape[2]))
+        known = torch.from_numpy(q).to(given.gain.device).float()[None]
+        return given.walk(lambda mean: known)[1][0]
 
 
 def _zero_thresholds(scales: Tensor) -> Tensor:
