@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -249,3 +250,14 @@ def test_frequencies_are_whole_and_sum_to_one() -> None:
 def test_configs_survive_their_own_json() -> None:
     config = ModelConfig(latent_channels=64, context_blocks=(1, 2))
     assert ModelConfig.from_json(config.to_json()) == config
+
+
+def test_bfloat16_trains_like_float32(images: Path, tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        config = TrainConfig.load(config_file(tmp_path, 10))
+        config = dataclasses.replace(config, precision=precision)
+        trainer = Trainer(config, images, tmp_path / precision)
+        trainer.start()
+        losses[precision] = [float(trainer.train_step()[0][0]) for _ in range(4)]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)

@@ -93,7 +93,7 @@ class Autoencoder(nn.Module):
         gain = self.encoder_gain(quality)
         inverse = self.decoder_gain(quality)
         y = self.analysis(x) * gain
-        z = self.hyper_analysis(y)
+        z = self.hyper_analysis(y).float()
         z_hat = round_ste(z)
         z_bits = self.prior.bits(self._relaxed(z), quality)
         low, high = self.log_scale_bounds()

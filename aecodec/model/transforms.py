@@ -50,6 +50,13 @@ def _scaled(layer: nn.Conv2d, factor: float) -> nn.Conv2d:
     return layer
 
 
+def _in_float32(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Run a layer in float32 even under autocast: y spans more than bfloat16 resolves."""
+    with torch.autocast(x.device.type, enabled=False):
+        out: Tensor = layer(x.float())
+    return out
+
+
 class Analysis(nn.Module):
     """g_a: pixels to latents y, independent of quality."""
 
@@ -70,8 +77,7 @@ class Analysis(nn.Module):
         h = F.pixel_unshuffle(x, 8).to(self.head.weight.dtype)
         h = self.blocks_8(self.head(h))
         h = self.blocks_16(self.down(F.pixel_unshuffle(h, 2)))
-        out: Tensor = self.linear(F.pixel_unshuffle(x, STRIDE)) + self.tail(h).to(x.dtype)
-        return out
+        return _in_float32(self.linear, F.pixel_unshuffle(x, STRIDE)) + self.tail(h).to(x.dtype)
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Run everything but the linear path in another precision."""
@@ -109,7 +115,7 @@ class Synthesis(nn.Module):
 
     def preview(self, y: Tensor) -> Tensor:
         """The linear path alone: a recognisable picture at a fraction of the cost."""
-        return F.pixel_shuffle(self.linear(y), STRIDE)
+        return F.pixel_shuffle(_in_float32(self.linear, y), STRIDE)
 
 
 def _cast(transform: Analysis | Synthesis, dtype: torch.dtype) -> None:
