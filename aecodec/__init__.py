@@ -38,17 +38,17 @@ from aecodec.errors import (
 
 if TYPE_CHECKING:
     from aecodec.api import (
-        FileInfo,
         compress,
         decode,
         decompress,
         encode,
-        info,
+        recover,
         register_pillow,
         verify,
     )
     from aecodec.codec import Codec
     from aecodec.container import Limits
+    from aecodec.fileinfo import FileInfo, info
 
 __all__ = [
     "AecError",
@@ -76,19 +76,21 @@ __all__ = [
     "decompress",
     "encode",
     "info",
+    "recover",
     "register_pillow",
     "verify",
 ]
 
 _LAZY = {
     "Codec": "aecodec.codec",
-    "FileInfo": "aecodec.api",
+    "FileInfo": "aecodec.fileinfo",
     "Limits": "aecodec.container",
     "compress": "aecodec.api",
     "decode": "aecodec.api",
     "decompress": "aecodec.api",
     "encode": "aecodec.api",
-    "info": "aecodec.api",
+    "info": "aecodec.fileinfo",
+    "recover": "aecodec.api",
     "register_pillow": "aecodec.api",
     "verify": "aecodec.api",
 }

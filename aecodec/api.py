@@ -8,22 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecodec.container import (
-    ColourMode,
-    HeaderInfo,
-    Limits,
-    Metadata,
-    parse,
-    parse_header,
-    read_header,
-)
+from aecodec.container import Header, Limits, Metadata, parse, parse_header
 from aecodec.errors import InputError, OutputError, UnknownModelError
-from aecodec.rate import quality_from_index
+from aecodec.fileinfo import FileInfo, StrPath, info, reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,45 +23,6 @@ if TYPE_CHECKING:
     from aecodec.codec import Codec
 
 DEFAULT_MODEL = "photo"
-
-StrPath = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """What the beginning of an `.aec` file says about it.
-
-    Attributes:
-        width: in pixels.
-        height: in pixels.
-        mode: "RGB" or "L" (gray), as Pillow calls them.
-        bit_depth: bits a sample.
-        quality: 1.0 to 100.0, as given to `encode`.
-        model_id: identity of the weights, 16 hexadecimal digits.
-        bytes: size of the whole file.
-        bpp: bits a pixel, of the whole file.
-        chunks: number of independently decodable squares.
-        chunk_side: their side in pixels.
-        effort: the encoder's effort, 0 to 9.
-        precision: arithmetic of the encoder, "float32", "bfloat16", ...
-        orientation: EXIF orientation to apply after decoding, 1 to 8.
-        complete: False if the file ends before its last chunk does.
-    """
-
-    width: int
-    height: int
-    mode: str
-    bit_depth: int
-    quality: float
-    model_id: str
-    bytes: int
-    bpp: float
-    chunks: int
-    chunk_side: int
-    effort: int
-    precision: str
-    orientation: int
-    complete: bool
 
 
 def encode(
@@ -120,6 +72,7 @@ def encode(
 def decode(
     data: bytes,
     *,
+    region: tuple[int, int, int, int] | None = None,
     model: StrPath | None = None,
     limits: Limits | None = None,
     device: str = "cpu",
@@ -130,6 +83,8 @@ def decode(
 
     Args:
         data: the whole file.
+        region: (x, y, width, height) in pixels: only that part, at the cost of the
+            chunks it lies in.
         model: None takes the installed model whose identity the file names; else
             the name of a model, or a weights file.
         limits: what to accept; None for the default ones.
@@ -146,8 +101,37 @@ def decode(
         ModelError: no installed model has that identity, or the weights cannot be used.
     """
     limits = limits or Limits()
-    codec = _codec_of(data, model, limits, device, threads, name)
-    return codec.decode(data, limits=limits, name=name)
+    header = parse(data, limits=limits, name=name).header
+    codec = _codec_of(header, model, device, threads, name)
+    return codec.decode(data, region=region, limits=limits, name=name)
+
+
+def recover(
+    data: bytes,
+    *,
+    model: StrPath | None = None,
+    limits: Limits | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    name: str | None = None,
+) -> tuple[NDArray[np.uint8], list[int]]:
+    """Decode what is left of a damaged file whose header is whole.
+
+    Args:
+        data: the file, or the beginning of it.
+        model, limits, device, threads, name: as for `decode`.
+
+    Returns:
+        The picture, lost chunks in gray, and the numbers of the lost chunks.
+
+    Raises:
+        FormatError: not an `.aec` file, or its header is damaged.
+        LimitError, ModelError: as `decode`.
+    """
+    limits = limits or Limits()
+    header = parse_header(data, limits=limits, name=name).header
+    codec = _codec_of(header, model, device, threads, name)
+    return codec.recover(data, limits=limits, name=name)
 
 
 def verify(
@@ -170,7 +154,8 @@ def verify(
     """
     data, name = _load(src)
     limits = limits or Limits()
-    _codec_of(data, model, limits, device, threads, name).verify(data, name=name)
+    header = parse(data, limits=limits, name=name).header
+    _codec_of(header, model, device, threads, name).verify(data, name=name)
 
 
 def compress(
@@ -232,6 +217,7 @@ def decompress(
     src: StrPath,
     dst: StrPath,
     *,
+    region: tuple[int, int, int, int] | None = None,
     strip: bool = False,
     overwrite: bool = False,
     model: StrPath | None = None,
@@ -245,6 +231,7 @@ def decompress(
         src: the `.aec` file.
         dst: the image file; its extension chooses the format, see
             `aecodec.pixels.WRITERS`.
+        region: as for `decode`.
         strip: whether metadata are left out.
         overwrite: whether an existing file may be replaced.
         model, limits, device, threads: as for `decode`.
@@ -263,38 +250,41 @@ def decompress(
     pixels.writer_for(dst)
     pixels.check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
-    image = decode(data, model=model, limits=limits, device=device, threads=threads, name=name)
+    image = decode(
+        data,
+        region=region,
+        model=model,
+        limits=limits,
+        device=device,
+        threads=threads,
+        name=name,
+    )
     metadata = () if strip else parse(data, limits=limits or Limits()).metadata
     pixels.write_image(dst, image, metadata=metadata, overwrite=overwrite)
     return info(data, limits=limits)
 
 
-def info(src: StrPath | bytes | BinaryIO, *, limits: Limits | None = None) -> FileInfo:
-    """Read what the beginning of an `.aec` file says; nothing is decoded, torch is not loaded.
+def rescue(src: StrPath, dst: StrPath, *, overwrite: bool = False, **options: Any) -> list[int]:
+    """Decode what is left of a damaged `.aec` file to an image file, without metadata.
 
     Args:
-        src: a file's name, its bytes (or the first of them), or a seekable binary
-            file, read from where it stands and left there.
-        limits: what to accept; None for the default ones.
+        src, dst, overwrite: as for `decompress`.
+        options: as for `recover`.
+
+    Returns:
+        Numbers of the lost chunks, which are gray in the picture.
 
     Raises:
-        FormatError: not an `.aec` file, or its beginning is damaged.
-        LimitError: it claims a size over the limits.
-        InputError: the file cannot be read.
+        AecError: as `recover` and `decompress`.
     """
-    limits = limits or Limits()
-    if isinstance(src, (bytes, bytearray, memoryview)):
-        return _file_info(parse_header(src, limits=limits), len(src))
-    if isinstance(src, (str, os.PathLike)):
-        name = os.fspath(src)
-        with _reading(name), open(src, "rb") as fp:
-            found = read_header(fp, limits=limits, name=name)
-            return _file_info(found, fp.seek(0, os.SEEK_END))
-    start = src.tell()
-    found = read_header(src, limits=limits)
-    size = src.seek(0, os.SEEK_END) - start
-    src.seek(start)
-    return _file_info(found, size)
+    from aecodec import pixels
+
+    pixels.writer_for(dst)
+    pixels.check_output(dst, overwrite=overwrite, source=src)
+    data, name = _load(src)
+    image, lost = recover(data, name=name, **options)
+    pixels.write_image(dst, image, overwrite=overwrite)
+    return lost
 
 
 def register_pillow() -> None:
@@ -302,26 +292,6 @@ def register_pillow() -> None:
     from aecodec.plugins import pillow
 
     pillow.register()
-
-
-def _file_info(found: HeaderInfo, size: int) -> FileInfo:
-    head = found.header
-    return FileInfo(
-        width=head.width,
-        height=head.height,
-        mode="L" if head.colour is ColourMode.GRAY else "RGB",
-        bit_depth=head.bit_depth,
-        quality=quality_from_index(head.quality),
-        model_id=head.model_id.hex(),
-        bytes=size,
-        bpp=8 * size / (head.width * head.height),
-        chunks=len(found.entries),
-        chunk_side=1 << head.chunk_log2,
-        effort=head.effort,
-        precision=head.precision.name.lower(),
-        orientation=head.orientation,
-        complete=size > found.payload_end,
-    )
 
 
 @lru_cache(maxsize=2)
@@ -333,15 +303,14 @@ def _codec(model: str, device: str, threads: int | None) -> Codec:
 
 
 def _codec_of(
-    data: bytes,
+    header: Header,
     model: StrPath | None,
-    limits: Limits,
     device: str,
     threads: int | None,
     name: str | None,
 ) -> Codec:
-    """The codec that a file asks for. A damaged file fails here, before torch is loaded."""
-    wanted = parse(data, limits=limits, name=name).header.model_id.hex()
+    """The codec that a file asks for. Reading its header fails before torch is loaded."""
+    wanted = header.model_id.hex()
     if model is not None:
         return _codec(os.fspath(model), device, threads)
     from aecodec.model.weights import find_model
@@ -360,18 +329,9 @@ def _load(src: StrPath | bytes | BinaryIO) -> tuple[bytes, str | None]:
         return bytes(src), None
     if isinstance(src, (str, os.PathLike)):
         name = os.fspath(src)
-        with _reading(name):
+        with reading(name):
             return Path(src).read_bytes(), name
     return src.read(), getattr(src, "name", None)
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Say of a failure to read which file it was."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
 
 
 @contextmanager

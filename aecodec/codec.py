@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,9 @@ from .container import (
     Metadata,
     Precision,
     chunk_grid,
+    chunk_ok,
     parse,
+    parse_header,
     serialise,
 )
 from .entropy import ChunkDecoder, encode_chunk, symbols_crc
@@ -35,6 +37,7 @@ from .model.quantiser import Symbols, hyper_shape
 from .pixels import as_array, upright
 from .rate import DEFAULT_QUALITY, prior_row, psnr_index, quality_index, size_index
 
+_LOST = 128  # the gray of chunks that could not be recovered
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
 
 
@@ -131,12 +134,19 @@ class Codec:
 
     @torch.inference_mode()
     def decode(
-        self, data: bytes, *, limits: Limits | None = None, name: str | None = None
+        self,
+        data: bytes,
+        *,
+        region: tuple[int, int, int, int] | None = None,
+        limits: Limits | None = None,
+        name: str | None = None,
     ) -> NDArray[np.uint8]:
-        """Decode an `.aec` file.
+        """Decode an `.aec` file, or a part of it.
 
         Args:
             data: the whole file.
+            region: (x, y, width, height) in pixels of the upright picture; only the
+                chunks it needs are decoded. None for the whole picture.
             limits: what to accept; None for the default ones.
             name: what to call the data in error messages.
 
@@ -146,11 +156,55 @@ class Codec:
         Raises:
             FormatError: not an `.aec` file, or a damaged one.
             LimitError: larger than `limits` allow.
+            InputError: a region that is empty or not inside the picture.
             ModelMismatchError: made with other weights than these.
         """
         file = self._parse(data, limits or DEFAULT_LIMITS, name)
-        image = self._picture(file.header, self._all_symbols(file, name))
-        return upright(image, file.header.orientation)
+        header = file.header
+        turned = header.orientation != 1  # then the region is cut from the whole
+        wanted = tiles.whole(header) if turned or region is None else tiles.inside(region, header)
+        image = self._picture(header, partial(self._checked, file, name), wanted)
+        image = upright(image, header.orientation)
+        if turned and region is not None:
+            sides = replace(header, width=image.shape[1], height=image.shape[0])
+            cut = tiles.inside(region, sides)
+            image = image[cut.top : cut.bottom, cut.left : cut.right].copy()
+        return image
+
+    @torch.inference_mode()
+    def recover(
+        self, data: bytes, *, limits: Limits | None = None, name: str | None = None
+    ) -> tuple[NDArray[np.uint8], list[int]]:
+        """Decode what is left of a damaged or shortened file; its header must be whole.
+
+        Returns:
+            The picture as from `decode`, lost chunks in gray, and the numbers of the
+            lost chunks in raster order.
+
+        Raises:
+            FormatError: the header is damaged.
+            LimitError, ModelMismatchError: as `decode`.
+        """
+        info = parse_header(data, limits=limits or DEFAULT_LIMITS, name=name)
+        chunks = tuple(
+            Chunk(data[e.offset : e.offset + e.length], e.symbols_crc, chunk_ok(data, e))
+            for e in info.entries
+        )
+        file = AecFile(info.header, chunks)
+        self._check_model(info.header, name)
+        lost: list[int] = []
+
+        def symbols(number: int, core: Rect) -> Symbols | None:
+            if chunks[number].ok:
+                try:
+                    return self._symbols(file, number, core)
+                except FormatError:
+                    pass  # damage that happens to keep the checksum
+            lost.append(number)
+            return None
+
+        image = self._picture(info.header, symbols, tiles.whole(info.header))
+        return upright(image, info.header.orientation), lost
 
     @torch.inference_mode()
     def symbols(self, data: bytes, *, name: str | None = None) -> list[Symbols]:
@@ -160,7 +214,8 @@ class Codec:
             FormatError, LimitError, ModelMismatchError: as `decode`.
         """
         file = self._parse(data, DEFAULT_LIMITS, name)
-        return list(self._all_symbols(file, name))
+        windows = self._windows(file.header)
+        return [self._checked(file, name, i, window.core) for i, (_, window) in enumerate(windows)]
 
     def verify(self, data: bytes, *, name: str | None = None) -> None:
         """Check that a file decodes to exactly the integers that were coded.
@@ -201,22 +256,29 @@ class Codec:
 
     def _psnr(self, picture: _Picture, quality: int) -> float:
         """What a file of this stored quality will decode to, in dB."""
-        symbols = (self.network.quantiser.quantise(y, quality) for y in picture.latents)
-        decoded = self._picture(replace(picture.header, quality=quality), symbols)
+        header = replace(picture.header, quality=quality)
+
+        def symbols(number: int, core: Rect) -> Symbols:
+            return self.network.quantiser.quantise(picture.latents[number], quality)
+
+        decoded = self._picture(header, symbols, tiles.whole(header))
         error = picture.pixels.astype(np.float32) - decoded
         return 10 * math.log10(255**2 / max(float(np.square(error).mean()), 1e-10))
 
     def _parse(self, data: bytes, limits: Limits, name: str | None) -> AecFile:
         """Read a file and see that it was made with these weights."""
         file = parse(data, limits=limits, name=name)
-        made_with = file.header.model_id.hex()
+        self._check_model(file.header, name)
+        return file
+
+    def _check_model(self, header: Header, name: str | None) -> None:
+        made_with = header.model_id.hex()
         if made_with != self.model_id:
             prefix = "" if name is None else f"{name}: "
             raise ModelMismatchError(
                 f"{prefix}made with model {made_with}, "
                 f"not with {self.network.info.name} {self.model_id}"
             )
-        return file
 
     def _windows(self, header: Header) -> list[tuple[Rect, tiles.Window]]:
         """Every chunk's pixels, and its window in the latent grid."""
@@ -226,14 +288,13 @@ class Codec:
             for rect in chunk_grid(header).rects
         ]
 
-    def _all_symbols(self, file: AecFile, name: str | None) -> Iterator[Symbols]:
-        """Decode and check the integers, chunk by chunk."""
-        for number, (_, window) in enumerate(self._windows(file.header)):
-            try:
-                yield self._symbols(file, number, window.core)
-            except FormatError as error:
-                error.cause = f"chunk {number}: {error.cause}"
-                raise error.named(name) if name else error from None
+    def _checked(self, file: AecFile, name: str | None, number: int, core: Rect) -> Symbols:
+        """Decode the integers of a chunk; an error says which chunk of which file."""
+        try:
+            return self._symbols(file, number, core)
+        except FormatError as error:
+            error.cause = f"chunk {number}: {error.cause}"
+            raise error.named(name) if name else error from None
 
     def _symbols(self, file: AecFile, number: int, core: Rect) -> Symbols:
         quality, chunk = file.header.quality, file.chunks[number]
@@ -246,29 +307,47 @@ class Codec:
             raise ChecksumError("decoded integers fail their checksum")
         return Symbols(z, q, index)
 
-    def _picture(self, header: Header, symbols: Iterable[Symbols]) -> NDArray[np.uint8]:
-        """From integers to pixels, before the orientation is applied."""
+    def _picture(
+        self, header: Header, symbols: Callable[[int, Rect], Symbols | None], wanted: Rect
+    ) -> NDArray[np.uint8]:
+        """From integers to pixels, before the orientation is applied.
+
+        Args:
+            header: of the file.
+            symbols: chunk number and its latent positions -> integers, or None if lost.
+            wanted: the pixels to return.
+        """
         windows = self._windows(header)
-        rows, cols = tiles.latent_size(header.height, header.width)
-        channels = self.network.config.latent_channels
-        latents = torch.empty(channels, rows, cols, device=self.network.device)
-        for (_, window), s in zip(windows, symbols, strict=True):
+        shown = [(rect, w) for rect, w in windows if tiles.overlap(rect, wanted)]
+        area = tiles.bounds(window.outer for _, window in shown)
+        size = (area.bottom - area.top, area.right - area.left)
+        latents = torch.zeros(self.network.config.latent_channels, *size).to(self.network.device)
+        lost = []
+        for number, (rect, window) in enumerate(windows):
+            part = tiles.overlap(window.core, area)
+            if part is None:
+                continue
+            s = symbols(number, window.core)
+            if s is None:
+                lost.append(rect)
+                continue
             core = self.network.quantiser.dequantise(s.z, s.q, header.quality)
-            latents[_within(window.core)] = core
-        image = np.empty((header.height, header.width, 3), np.uint8)
-        for rect, window in windows:
-            outer = latents[_within(window.outer)]
+            latents[_within(part, area)] = core[_within(part, window.core)]
+        image = np.empty((wanted.bottom - wanted.top, wanted.right - wanted.left, 3), np.uint8)
+        for rect, window in shown:
+            outer = latents[_within(window.outer, area)]
             pixels = self.network.synthesise(outer, header.q)
-            top, left = (part.start * tiles.STRIDE for part in window.inner)
-            height, width = rect.bottom - rect.top, rect.right - rect.left
-            image[rect.top : rect.bottom, rect.left : rect.right] = pixels[
-                top : top + height, left : left + width
-            ]
+            origin = Rect(*(tiles.STRIDE * side for side in window.outer))
+            tiles.paste(image, wanted, pixels, origin, rect)
+        for rect in lost:
+            tiles.paint(image, wanted, rect, _LOST)
         return image if header.colour is ColourMode.RGB else _gray(image)
 
 
-def _within(rect: Rect) -> tuple[slice, slice, slice]:
-    return slice(None), slice(rect.top, rect.bottom), slice(rect.left, rect.right)
+def _within(rect: Rect, area: Rect) -> tuple[slice, slice, slice]:
+    """Index of a latent rectangle in a tensor (C, ...) that begins at `area`."""
+    rows = slice(rect.top - area.top, rect.bottom - area.top)
+    return slice(None), rows, slice(rect.left - area.left, rect.right - area.left)
 
 
 def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from aecodec import api
+from aecodec import fileinfo
 from aecodec.cli import options
 
 HELP = """Show what an .aec file says about itself. Nothing is decoded.
@@ -25,7 +25,7 @@ Example:
 @options.max_pixels
 def command(source: Path, as_json: bool, max_pixels: int) -> None:
     """Read the header and list it."""
-    found = api.info(source, limits=options.limits(max_pixels))
+    found = fileinfo.info(source, limits=options.limits(max_pixels))
     if as_json:
         click.echo(json.dumps({"file": str(source), **dataclasses.asdict(found)}, indent=2))
         return

@@ -28,6 +28,7 @@ COMMANDS = {
 }
 
 EXIT_OTHER, EXIT_USAGE, EXIT_INPUT, EXIT_FORMAT, EXIT_MODEL, EXIT_OUTPUT = 1, 2, 3, 4, 5, 6
+EXIT_PARTLY = 7
 EXIT_INTERRUPTED = 130
 
 HELP = """A learned image codec.
@@ -49,6 +50,7 @@ Exit codes:
   4    not an .aec file, or a damaged one
   5    a model is missing, damaged or another one
   6    the output cannot be written, or exists already
+  7    parts of a damaged file were recovered, others are lost
   130  interrupted
 """
 

@@ -77,7 +77,8 @@ class Analysis(nn.Module):
         h = F.pixel_unshuffle(x, 8).to(self.head.weight.dtype)
         h = self.blocks_8(self.head(h))
         h = self.blocks_16(self.down(F.pixel_unshuffle(h, 2)))
-        return _in_float32(self.linear, F.pixel_unshuffle(x, STRIDE)) + self.tail(h).to(x.dtype)
+        out: Tensor = self.tail(h).to(x.dtype)
+        return out + _in_float32(self.linear, F.pixel_unshuffle(x, STRIDE))
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Run everything but the linear path in another precision."""

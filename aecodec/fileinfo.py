@@ -1,0 +1,109 @@
+"""What the beginning of an `.aec` file says about it; loads neither torch nor NumPy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from aecodec.container import ColourMode, HeaderInfo, Limits, parse_header, read_header
+from aecodec.errors import InputError
+from aecodec.rate import quality_from_index
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What the beginning of an `.aec` file says about it.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        mode: "RGB" or "L" (gray), as Pillow calls them.
+        bit_depth: bits a sample.
+        quality: 1.0 to 100.0, as given to `encode`.
+        model_id: identity of the weights, 16 hexadecimal digits.
+        bytes: size of the whole file.
+        bpp: bits a pixel, of the whole file.
+        chunks: number of independently decodable squares.
+        chunk_side: their side in pixels.
+        effort: the encoder's effort, 0 to 9.
+        precision: arithmetic of the encoder, "float32", "bfloat16", ...
+        orientation: EXIF orientation to apply after decoding, 1 to 8.
+        complete: False if the file ends before its last chunk does.
+    """
+
+    width: int
+    height: int
+    mode: str
+    bit_depth: int
+    quality: float
+    model_id: str
+    bytes: int
+    bpp: float
+    chunks: int
+    chunk_side: int
+    effort: int
+    precision: str
+    orientation: int
+    complete: bool
+
+
+def info(src: StrPath | bytes | BinaryIO, *, limits: Limits | None = None) -> FileInfo:
+    """Read what the beginning of an `.aec` file says; nothing is decoded, torch is not loaded.
+
+    Args:
+        src: a file's name, its bytes (or the first of them), or a seekable binary
+            file, read from where it stands and left there.
+        limits: what to accept; None for the default ones.
+
+    Raises:
+        FormatError: not an `.aec` file, or its beginning is damaged.
+        LimitError: it claims a size over the limits.
+        InputError: the file cannot be read.
+    """
+    limits = limits or Limits()
+    if isinstance(src, (bytes, bytearray, memoryview)):
+        return _file_info(parse_header(src, limits=limits), len(src))
+    if isinstance(src, (str, os.PathLike)):
+        name = os.fspath(src)
+        with reading(name), open(src, "rb") as fp:
+            found = read_header(fp, limits=limits, name=name)
+            return _file_info(found, fp.seek(0, os.SEEK_END))
+    start = src.tell()
+    found = read_header(src, limits=limits)
+    size = src.seek(0, os.SEEK_END) - start
+    src.seek(start)
+    return _file_info(found, size)
+
+
+def _file_info(found: HeaderInfo, size: int) -> FileInfo:
+    head = found.header
+    return FileInfo(
+        width=head.width,
+        height=head.height,
+        mode="L" if head.colour is ColourMode.GRAY else "RGB",
+        bit_depth=head.bit_depth,
+        quality=quality_from_index(head.quality),
+        model_id=head.model_id.hex(),
+        bytes=size,
+        bpp=8 * size / (head.width * head.height),
+        chunks=len(found.entries),
+        chunk_side=1 << head.chunk_log2,
+        effort=head.effort,
+        precision=head.precision.name.lower(),
+        orientation=head.orientation,
+        complete=size > found.payload_end,
+    )
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Say of a failure to read which file it was."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{name}: {(error.strerror or str(error)).lower()}") from error

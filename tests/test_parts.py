@@ -1,0 +1,136 @@
+"""Parts of a picture: regions, and what is left of damaged files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import aecodec
+from aecodec import container
+from aecodec.codec import Codec
+from aecodec.errors import FormatError, InputError
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec(precision="float32")
+
+
+@pytest.fixture(scope="module")
+def chunked(photo: np.ndarray) -> bytes:
+    """(256, 384) pixels in 2 x 3 chunks."""
+    plain = container.Header
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aecodec.codec.Header", lambda **kw: plain(**kw, chunk_log2=7))
+        return Codec(precision="float32").encode(photo, quality=50)
+
+
+@pytest.fixture(scope="module")
+def whole(codec: Codec, chunked: bytes) -> np.ndarray:
+    return codec.decode(chunked)
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_a_region_is_the_crop_of_the_whole(codec, chunked, whole, data) -> None:  # type: ignore[no-untyped-def]
+    left, right = sorted(
+        data.draw(st.lists(st.integers(0, 384), min_size=2, max_size=2, unique=True))
+    )
+    top, bottom = sorted(
+        data.draw(st.lists(st.integers(0, 256), min_size=2, max_size=2, unique=True))
+    )
+    part = codec.decode(chunked, region=(left, top, right - left, bottom - top))
+    np.testing.assert_array_equal(part, whole[top:bottom, left:right])
+
+
+def test_a_region_needs_only_its_own_chunks(codec: Codec, chunked: bytes, whole) -> None:  # type: ignore[no-untyped-def]
+    """A corner decodes though the entropy-coded data of the opposite corner are wrong."""
+    file = container.parse(chunked)
+    wrong = container.Chunk(b"\x01\x02\x03", 0)
+    forged = container.serialise(container.AecFile(file.header, (*file.chunks[:5], wrong)))
+    with pytest.raises(FormatError, match="chunk 5"):
+        codec.decode(forged)
+    part = codec.decode(forged, region=(0, 0, 100, 100))
+    np.testing.assert_array_equal(part, whole[:100, :100])
+
+
+def test_a_region_of_a_turned_picture(codec: Codec, chunked: bytes) -> None:
+    import dataclasses
+
+    file = container.parse(chunked)
+    header = dataclasses.replace(file.header, orientation=6)
+    turned = container.serialise(dataclasses.replace(file, header=header))
+    part = codec.decode(turned, region=(30, 200, 100, 150))
+    np.testing.assert_array_equal(part, codec.decode(turned)[200:350, 30:130])
+
+
+@pytest.mark.parametrize("region", [(0, 0, 0, 5), (-1, 0, 5, 5), (380, 0, 5, 5), (0, 0, 400, 300)])
+def test_bad_regions(codec: Codec, chunked: bytes, region: tuple[int, int, int, int]) -> None:
+    with pytest.raises(InputError, match="384 x 256"):
+        codec.decode(chunked, region=region)
+
+
+def test_one_damaged_chunk_costs_one_chunk(codec: Codec, chunked: bytes, whole) -> None:  # type: ignore[no-untyped-def]
+    entry = container.parse_header(chunked).entries[4]
+    damaged = bytearray(chunked)
+    damaged[entry.offset + 5] ^= 1
+    image, lost = codec.recover(bytes(damaged))
+    assert lost == [4]
+    assert (image[128:, 128:256] == 128).all()
+    np.testing.assert_array_equal(image[:32, :], whole[:32, :])
+    np.testing.assert_array_equal(image[:, :32], whole[:, :32])
+    assert np.abs(image[:128].astype(int) - whole[:128]).mean() < 2
+
+
+def test_nothing_lost_is_a_plain_decode(codec: Codec, chunked: bytes, whole) -> None:  # type: ignore[no-untyped-def]
+    image, lost = codec.recover(chunked)
+    assert lost == []
+    np.testing.assert_array_equal(image, whole)
+
+
+@settings(max_examples=10)
+@given(st.floats(0, 1))
+def test_a_file_cut_short_shows_its_beginning(codec, chunked, whole, share) -> None:  # type: ignore[no-untyped-def]
+    entries = container.parse_header(chunked).entries
+    end = entries[0].offset + int(share * (len(chunked) - entries[0].offset))
+    image, lost = codec.recover(chunked[:end])
+    assert lost == [i for i, e in enumerate(entries) if e.offset + e.length > end]
+    assert image.shape == whole.shape
+
+
+def test_a_damaged_header_is_not_recovered(codec: Codec, chunked: bytes) -> None:
+    damaged = bytearray(chunked)
+    damaged[25] ^= 1
+    with pytest.raises(FormatError):
+        codec.recover(bytes(damaged))
+
+
+def test_on_the_command_line(chunked: bytes, tmp_path: Path, run: Run) -> None:
+    good, bad = tmp_path / "good.aec", tmp_path / "bad.aec"
+    good.write_bytes(chunked)
+    entry = container.parse_header(chunked).entries[1]
+    bad.write_bytes(chunked[: entry.offset + 4] + b"\0" + chunked[entry.offset + 5 :])
+    done = run("decompress", good, tmp_path / "part.png", "--region", "10,20,64,48")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "part.png") as image:
+        assert image.size == (64, 48)
+    assert run("decompress", good, tmp_path / "no.png", "--region", "1,2,3").returncode == 2
+    assert run("decompress", bad, tmp_path / "no.png").returncode == 4
+    assert not (tmp_path / "no.png").exists()
+    done = run("decompress", bad, tmp_path / "rescued.png", "--best-effort")
+    assert done.returncode == 7
+    assert "chunks lost: 1" in done.stderr
+    with Image.open(tmp_path / "rescued.png") as image:
+        assert image.size == (384, 256)
+
+
+def test_in_the_flat_api(chunked: bytes, whole: np.ndarray) -> None:
+    part = aecodec.decode(chunked, region=(5, 6, 7, 8))
+    assert part.shape == (8, 7, 3)
+    assert aecodec.recover(chunked)[1] == []
