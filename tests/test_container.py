@@ -7,7 +7,6 @@ import re
 import struct
 import subprocess
 import sys
-import time
 import tracemalloc
 import zlib
 from dataclasses import replace
@@ -358,7 +357,6 @@ def test_unknown_ancillary_metadata_is_kept() -> None:
 @pytest.mark.parametrize("coding", [0x00, 0x40, 0x90])
 def test_huge_claims_are_refused_at_once(side: str, coding: int) -> None:
     data = seal(head(coding=coding, sizes=side * 2 + "00"), bytes(60))
-    start = time.perf_counter()
     tracemalloc.start()
     try:
         for limits in (c.DEFAULT_LIMITS, c.Limits(max_side=2**32)):
@@ -373,8 +371,7 @@ def test_huge_claims_are_refused_at_once(side: str, coding: int) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 1_000_000
-    assert time.perf_counter() - start < 1
+    assert peak < 1_000_000  # nothing of the claimed size was ever allocated
 
 
 @pytest.mark.parametrize(
