@@ -39,7 +39,7 @@ def codec() -> Codec:
 
 # What the landed weights reach: bytes and dB on the fixture photograph (256 x 384).
 # Better weights may raise the bar; nothing may lower it.
-REACHED: dict[int, tuple[int, float]] = {}
+REACHED = {10: (1429, 25.08), 50: (8064, 31.08), 75: (17859, 34.3), 95: (27809, 35.64)}
 
 
 @pytest.mark.parametrize("quality", [10, 50, 75, 95])
