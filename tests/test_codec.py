@@ -120,7 +120,9 @@ def test_flat_colour_costs_next_to_nothing(codec: Codec) -> None:
     flat = np.full((256, 256, 3), (20, 120, 220), np.uint8)
     data = codec.encode(flat, quality=50)
     assert len(data) < 500
-    assert np.abs(codec.decode(data).astype(int) - flat).max() <= 6
+    error = np.abs(codec.decode(data).astype(int) - flat)
+    assert error.mean() < 3
+    assert error.max() <= 10
 
 
 def test_chunks_decode_like_the_whole(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
