@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..layout import QUALITY_STEPS
 from .autoencoder import Autoencoder
 from .config import SCALE_LEVELS
 from .hyperprior import HYPER_STRIDE, pass_index
-from .scale_head import QUALITY_STEPS, IntegerScaleHead
+from .scale_head import IntegerScaleHead
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import WeightsError
+from ..layout import QUALITY_STEPS
 from .config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
 from .hyperprior import ScaleHead
-
-QUALITY_STEPS = 512
-"""Integer quality steps between two anchor rows."""
 
 ACTIVATION_BITS = 8
 WEIGHT_BITS = 12

@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from ..entropy import PRECISION
 from ..errors import TrainingError
+from ..layout import QUALITY_STEPS
 from ..model.autoencoder import Autoencoder
 from ..model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
 from ..model.quantiser import Quantiser
-from ..model.scale_head import QUALITY_STEPS, IntegerScaleHead, quantise
+from ..model.scale_head import IntegerScaleHead, quantise
 from ..model.weights import save_weights
 from . import checkpoint
 from .data import find_images, load_rgb, split
