@@ -249,7 +249,8 @@ class Codec:
         chunks = []
         for y in picture.latents:
             s = self.network.quantiser.quantise(y, quality)
-            payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), self.network.tables)
+            row, tables = prior_row(quality), self.network.tables
+            payload = encode_chunk(s.z, s.q, s.index, row, tables, s.groups)
             chunks.append(Chunk(payload, symbols_crc(s.z, s.q)))
         header = replace(picture.header, quality=quality)
         return serialise(AecFile(header, tuple(chunks), picture.metadata))
@@ -301,11 +302,17 @@ class Codec:
         size = (core.bottom - core.top, core.right - core.left)
         decoder = ChunkDecoder(chunk.payload, self.network.tables, prior_row(quality))
         z = decoder.z((self.network.config.hyper_channels, *hyper_shape(*size)))
-        index = self.network.quantiser.scale_index(z, quality, size).cpu().numpy()
-        q = decoder.q(index)
+        scales = self.network.quantiser.scales(z, quality, size)
+        groups = scales.groups.cpu().numpy().astype(np.uint8)
+        q, index = np.zeros(groups.shape, np.int32), np.zeros(groups.shape, np.uint8)
+        for p in range(scales.passes):
+            now = groups == p
+            index[now] = scales.index(p, torch.from_numpy(q)).cpu().numpy()[now]
+            q[now] = decoder.q(index[now])
+        decoder.finish()
         if symbols_crc(z, q) != chunk.symbols_crc:
             raise ChecksumError("decoded integers fail their checksum")
-        return Symbols(z, q, index)
+        return Symbols(z, q, index, groups)
 
     def _picture(
         self, header: Header, symbols: Callable[[int, Rect], Symbols | None], wanted: Rect

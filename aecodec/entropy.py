@@ -2,8 +2,8 @@
 
 The only module that imports constriction. A chunk is one ANS stream (a stack of 32-bit
 words with a 64-bit head, 24-bit frequencies). In decoding order it holds ẑ channel by
-channel, its escapes, then the residuals of y sorted by scale index, and their escapes.
-See docs/format.md.
+channel, its escapes, then for every coding pass its residuals of y sorted by scale index,
+and their escapes. See docs/format.md.
 """
 
 from __future__ import annotations
@@ -98,7 +98,14 @@ def _groups(index: NDArray[np.uint8], skip: int) -> tuple[NDArray[np.intp], list
     return order, [(i, int(counts[i])) for i in range(skip, len(counts)) if counts[i]]
 
 
-def encode_chunk(z: _Ints, q: _Ints, index: NDArray[np.uint8], row: int, tables: Tables) -> bytes:
+def encode_chunk(
+    z: _Ints,
+    q: _Ints,
+    index: NDArray[np.uint8],
+    row: int,
+    tables: Tables,
+    groups: NDArray[np.uint8] | None = None,
+) -> bytes:
     """Code the integers of one chunk.
 
     Args:
@@ -107,23 +114,24 @@ def encode_chunk(z: _Ints, q: _Ints, index: NDArray[np.uint8], row: int, tables:
         index: (C, H, W) scale indices.
         row: quality row of the ẑ tables, 0 to 7.
         tables: of the model.
+        groups: (C, H, W) coding pass of each residual, from 0; None for a single pass.
 
     Raises:
         InputError: a value is beyond ±2^23.
     """
-    order, groups = _groups(index, tables.skip)
-    y_parts = np.split(q.reshape(-1)[order], np.cumsum([n for _, n in groups])[:-1])
-    y_runs = [
-        (part, int(tables.y_bound[i]), tables.y_models[i])
-        for part, (i, _) in zip(y_parts, groups, strict=bool(groups))
-    ]
     z_flat = z.reshape(z.shape[0], -1)
     z_runs = [
         (z_flat[c], int(tables.z_bound[row, c]), model)
         for c, model in enumerate(tables.z_models(row))
     ]
+    passes = [z_runs]
+    if groups is None:
+        passes.append(_residual_runs(q.reshape(-1), index.reshape(-1), tables))
+    else:
+        for p in range(int(groups.max()) + 1):
+            passes.append(_residual_runs(q[groups == p], index[groups == p], tables))
     coder = _AnsCoder()  # a stack: what is decoded first is pushed last
-    for runs in (y_runs, z_runs):
+    for runs in reversed(passes):
         symbols = [_to_symbols(values, bound) for values, bound, _ in runs]
         escaped = [values[np.abs(values) > bound] for values, bound, _ in runs]
         bounds = [np.full(len(e), k) for e, (_, k, _) in zip(escaped, runs, strict=True)]
@@ -132,6 +140,18 @@ def encode_chunk(z: _Ints, q: _Ints, index: NDArray[np.uint8], row: int, tables:
             coder.encode_reverse(part, model)
     words = coder.get_compressed().astype("<u4", copy=False)
     return bytes(words.tobytes().rstrip(b"\0"))  # the last word is not zero, so this is undone
+
+
+def _residual_runs(
+    q: _Ints, index: NDArray[np.uint8], tables: Tables
+) -> list[tuple[_Ints, int, Any]]:
+    """Residuals of one pass by scale index: values, bound and model of each that is coded."""
+    order, groups = _groups(index, tables.skip)
+    parts = np.split(q[order], np.cumsum([n for _, n in groups])[:-1])
+    return [
+        (part, int(tables.y_bound[i]), tables.y_models[i])
+        for part, (i, _) in zip(parts, groups, strict=bool(groups))
+    ]
 
 
 def _join(parts: list[_Ints]) -> _Ints:
@@ -156,7 +176,7 @@ def _push_escapes(coder: Any, values: _Ints, bounds: _Ints) -> None:
 
 
 class ChunkDecoder:
-    """Decodes one chunk in two steps, since scale indices depend on ẑ.
+    """Decodes one chunk step by step, since scale indices depend on what is decoded before.
 
     Args:
         payload: as from `encode_chunk`, its checksum already verified.
@@ -181,18 +201,21 @@ class ChunkDecoder:
         return self._pop(runs).reshape(shape)
 
     def q(self, index: NDArray[np.uint8]) -> _Ints:
-        """Residuals of y for scale indices of shape (C, H, W), int32.
-
-        Raises:
-            FormatError: the stream does not end where it must.
-        """
+        """The next residuals of y for their scale indices, int32 of the same shape."""
         order, groups = _groups(index, self._tables.skip)
         runs = [(n, int(self._tables.y_bound[i]), self._tables.y_models[i]) for i, n in groups]
         out = np.zeros(index.size, np.int32)
         out[order] = self._pop(runs)
+        return out.reshape(index.shape)
+
+    def finish(self) -> None:
+        """Call after the last residual.
+
+        Raises:
+            FormatError: the stream does not end here.
+        """
         if not self._coder.is_empty():
             raise FormatError("entropy-coded data is longer than its symbols")
-        return out.reshape(index.shape)
 
     def _pop(self, runs: list[tuple[int, int, Any]]) -> _Ints:
         parts, escapes, bounds, done = [], [], [], 0

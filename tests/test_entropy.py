@@ -71,7 +71,7 @@ class SpecDecoder:
         return out
 
 
-def spec_decode(payload: bytes, tables: Tables, row: int, zshape, index):  # type: ignore[no-untyped-def]
+def spec_decode(payload: bytes, tables: Tables, row: int, zshape, index, groups):  # type: ignore[no-untyped-def]
     decoder = SpecDecoder(payload)
     cz, h, w = zshape
     z_rows = [
@@ -81,11 +81,12 @@ def spec_decode(payload: bytes, tables: Tables, row: int, zshape, index):  # typ
     ]
     z = np.array(decoder.values(z_rows)).reshape(zshape)
     flat = index.ravel()
-    order = sorted(range(flat.size), key=lambda i: (flat[i], i))
-    order = [i for i in order if flat[i] >= tables.skip]
-    rows = [(tables.y[flat[i]].tolist(), int(tables.y_bound[flat[i]])) for i in order]
     q = np.zeros(flat.size, int)
-    q[order] = decoder.values(rows)
+    for p in range(groups.max() + 1):
+        members = [i for i in range(flat.size) if groups.flat[i] == p and flat[i] >= tables.skip]
+        order = sorted(members, key=lambda i: (flat[i], i))
+        rows = [(tables.y[flat[i]].tolist(), int(tables.y_bound[flat[i]])) for i in order]
+        q[order] = decoder.values(rows)
     return z, q.reshape(index.shape), decoder
 
 
@@ -101,14 +102,19 @@ def chunks(draw: st.DrawFn):  # type: ignore[no-untyped-def]
     return z, np.where(index < 2, 0, q).astype(np.int32), index, draw(st.integers(0, 7))
 
 
-@given(chunks())
-def test_round_trip_and_the_specification_agree(tables, chunk) -> None:  # type: ignore[no-untyped-def]
+@given(chunks(), st.sampled_from([1, 2, 4]))
+def test_round_trip_and_the_specification_agree(tables, chunk, passes) -> None:  # type: ignore[no-untyped-def]
     z, q, index, row = chunk
-    payload = encode_chunk(z, q, index, row, tables)
+    groups = (np.arange(index.size).reshape(index.shape) % passes).astype(np.uint8)
+    payload = encode_chunk(z, q, index, row, tables, groups)
+    if passes == 1:
+        assert payload == encode_chunk(z, q, index, row, tables)
     decoder = ChunkDecoder(payload, tables, row)
     np.testing.assert_array_equal(decoder.z(z.shape), z)
-    np.testing.assert_array_equal(decoder.q(index), q)
-    spec_z, spec_q, rest = spec_decode(payload, tables, row, z.shape, index)
+    for p in range(groups.max() + 1):
+        np.testing.assert_array_equal(decoder.q(index[groups == p]), q[groups == p])
+    decoder.finish()
+    spec_z, spec_q, rest = spec_decode(payload, tables, row, z.shape, index, groups)
     np.testing.assert_array_equal(spec_z, z)
     np.testing.assert_array_equal(spec_q, q)
     assert (rest.state, rest.words) == (0, [])
@@ -136,6 +142,7 @@ def test_damage_never_escapes_the_tree_of_errors(tables, chunk, data) -> None:  
     try:
         decoder = ChunkDecoder(bytes(payload), tables, row)
         found = symbols_crc(decoder.z(z.shape), decoder.q(index))
+        decoder.finish()
     except AecError:
         return
     assert not payload or found != symbols_crc(z, q)
@@ -146,8 +153,9 @@ def test_left_over_data_is_refused(tables: Tables) -> None:
     payload = encode_chunk(z, np.zeros(index.shape, np.int32), index, 0, tables)
     decoder = ChunkDecoder(bytes(range(8)) + payload, tables, 0)
     decoder.z(z.shape)
+    decoder.q(index)
     with pytest.raises(FormatError):
-        decoder.q(index)
+        decoder.finish()
 
 
 def test_values_beyond_the_format_are_refused(tables: Tables) -> None:

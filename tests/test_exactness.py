@@ -45,7 +45,7 @@ def made_up_integers(shape: tuple[int, ...], modulus: int, seed: int) -> torch.T
 
 
 @pytest.fixture(scope="module")
-def head() -> IntegerScaleHead:
+def integers() -> dict[str, torch.Tensor]:
     config = ModelConfig(latent_channels=20, hyper_channels=12, scale_width=8)
     w, c, cz = config.scale_width, config.latent_channels, config.hyper_channels
     shapes = [(4 * w, cz, 3, 3), (4 * w, w, 3, 3), (c, w, 1, 1)]
@@ -55,7 +55,27 @@ def head() -> IntegerScaleHead:
         tensors[f"weight.{i}"] = made_up_integers(shape, limit, i).to(torch.int16)
         bias = made_up_integers((8, shape[0]), 2**22, 10 + i)
         tensors[f"bias.{i}"] = (bias + (20 << 20 if i == 2 else 0)).to(torch.int32)
-    return IntegerScaleHead(tensors, torch.device("cpu"))
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def head(integers: dict[str, torch.Tensor]) -> IntegerScaleHead:
+    return IntegerScaleHead(integers, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def context(integers: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same with four passes of scale context."""
+    tensors = dict(integers)
+    for p in (1, 2, 3):
+        shapes = [(6, 20, 1, 1), (6, 8, 1, 1), (6, 6, 3, 3), (20, 6, 1, 1)]
+        for i, shape in enumerate(shapes):
+            weight = made_up_integers(shape, (1500, 500, 1500, 3000)[i], 100 * p + i)
+            tensors[f"context.{p}.weight.{i}"] = weight.to(torch.int16)
+        for i in range(2):
+            bias = made_up_integers((8, 6), 2**20, 100 * p + 10 + i)
+            tensors[f"context.{p}.bias.{i}"] = bias.to(torch.int32)
+    return tensors
 
 
 @pytest.mark.parametrize(
@@ -70,33 +90,84 @@ def test_golden_scale_indices(head: IntegerScaleHead, quality: int, digest: str)
     assert hashlib.sha256(index.numpy().tobytes()).hexdigest()[:16] == digest
 
 
-def slow_reference(head: IntegerScaleHead, z: torch.Tensor, quality: int) -> np.ndarray:
-    """The section "Scale indices" of docs/format.md in int64, without any convolution."""
-    a = np.clip(z.numpy(), -127, 127).astype(np.int64) * 256
+def conv(a: np.ndarray, weight: torch.Tensor) -> np.ndarray:
+    """Convolution in int64, by shifts and sums."""
+    kernel = weight.long().numpy()
+    side = kernel.shape[-1]
+    padded = np.pad(a, ((0, 0), (side // 2,) * 2, (side // 2,) * 2))
+    t = np.zeros((kernel.shape[0], *a.shape[1:]), np.int64)
+    for i in range(side):
+        for j in range(side):
+            part = padded[:, i : i + a.shape[1], j : j + a.shape[2]]
+            t += np.einsum("oc,chw->ohw", kernel[:, :, i, j], part)
+    return t
+
+
+def offset(bias: torch.Tensor, quality: int) -> np.ndarray:
     k, p = min(quality // 512, 6), quality - 512 * min(quality // 512, 6)
-    for layer in range(3):
-        weight = head._weights[layer].long().numpy()
-        rows = head._biases[layer].numpy()
-        b = (rows[k] * (512 - p) + rows[k + 1] * p + 256) // 512
-        side = weight.shape[-1]
-        padded = np.pad(a, ((0, 0), (side // 2,) * 2, (side // 2,) * 2))
-        t = np.zeros((weight.shape[0], *a.shape[1:]), np.int64) + b[:, None, None]
-        for i in range(side):
-            for j in range(side):
-                part = padded[:, i : i + a.shape[1], j : j + a.shape[2]]
-                t += np.einsum("oc,chw->ohw", weight[:, :, i, j], part)
-        if layer < 2:
-            t = np.clip((t + 2**11) >> 12, 0, 32512)
-            o, h, w = t.shape
-            t = t.reshape(o // 4, 2, 2, h, w).transpose(0, 3, 1, 4, 2)
-            a = t.reshape(o // 4, 2 * h, 2 * w)
+    rows = bias.long().numpy()
+    return np.asarray((rows[k] * (512 - p) + rows[k + 1] * p + 256) // 512)[:, None, None]
+
+
+def slow_reference(tensors: dict[str, torch.Tensor], z: torch.Tensor, quality: int):  # type: ignore[no-untyped-def]
+    """The section "Scale indices" of docs/format.md in int64: features and total t."""
+    a = np.clip(z.numpy(), -127, 127).astype(np.int64) * 256
+    for layer in range(2):
+        t = conv(a, tensors[f"weight.{layer}"]) + offset(tensors[f"bias.{layer}"], quality)
+        t = np.clip((t + 2**11) >> 12, 0, 32512)
+        o, h, w = t.shape
+        a = t.reshape(o // 4, 2, 2, h, w).transpose(0, 3, 1, 4, 2).reshape(o // 4, 2 * h, 2 * w)
+    return a, conv(a, tensors["weight.2"]) + offset(tensors["bias.2"], quality)
+
+
+def slow_context(tensors, p: int, features, known, quality: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """What pass p adds to t, for known residuals."""
+    level = np.zeros(known.shape, np.int64)
+    for at, q in np.ndenumerate(known):
+        m = min(abs(int(q)), 1023) + 1
+        n = m.bit_length() - 1
+        level[at] = 256 * n + 256 * (m - 2**n) // 2**n
+    w = [tensors[f"context.{p}.weight.{i}"] for i in range(4)]
+    b = [offset(tensors[f"context.{p}.bias.{i}"], quality) for i in range(2)]
+    a = np.clip((conv(level, w[0]) + conv(features, w[1]) + b[0] + 2**11) >> 12, 0, 32512)
+    a = np.clip((conv(a, w[2]) + b[1] + 2**11) >> 12, 0, 32512)
+    return conv(a, w[3])
+
+
+def to_index(t: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip((t + 2**19) >> 20, 0, 63))
 
 
 @pytest.mark.parametrize("quality", [0, 511, 512, 2000, 3583, 3584])
-def test_scale_head_is_integer_arithmetic(head: IntegerScaleHead, quality: int) -> None:
+def test_scale_head_is_integer_arithmetic(
+    head: IntegerScaleHead, integers: dict[str, torch.Tensor], quality: int
+) -> None:
     z = made_up_integers((1, 12, 4, 3), 200, quality)
-    np.testing.assert_array_equal(head(z, quality)[0].numpy(), slow_reference(head, z[0], quality))
+    expected = to_index(slow_reference(integers, z[0], quality)[1])
+    np.testing.assert_array_equal(head(z, quality)[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("quality", [0, 700, 3584])
+def test_scale_context_is_integer_arithmetic(
+    context: dict[str, torch.Tensor], quality: int
+) -> None:
+    z = made_up_integers((12, 2, 2), 40, quality)
+    q = made_up_integers((20, 7, 6), 3, 1) ** 5  # up to 243, and some beyond 1023
+    q[0, 0, :3] = torch.tensor([1022, -1023, 99999])
+    scales = IntegerScaleHead(context, torch.device("cpu")).chunk(z, quality, (7, 6))
+    assert scales.passes == 4
+    features, t = slow_reference(context, z, quality)
+    features, t = features[:, :7, :6], t[:, :7, :6]
+    groups = scales.groups.numpy()
+    np.testing.assert_array_equal(scales.index(0, q).numpy(), to_index(t))
+    changed = 0
+    for p in (1, 2, 3):
+        known = np.where(groups < p, q.numpy(), 0)
+        expected = to_index(t + slow_context(context, p, features, known, quality))
+        for dtype in (torch.int32, torch.float32):
+            np.testing.assert_array_equal(scales.index(p, q.to(dtype)).numpy(), expected)
+        changed += int((expected != to_index(t)).sum())
+    assert changed > 500  # the context says something
 
 
 def test_scale_head_of_one_or_of_many(head: IntegerScaleHead) -> None:
@@ -171,7 +242,10 @@ def test_chunks_decode_alone_and_in_any_order(
     for expected, chunk in reversed(list(zip(whole, file.chunks, strict=True))):
         decoder = ChunkDecoder(chunk.payload, network.tables, (quality + 256) // 512)
         z = decoder.z(expected.z.shape)
-        size = expected.q.shape[1:]
-        index = network.quantiser.scale_index(z, quality, size).numpy()
-        np.testing.assert_array_equal(index, expected.index)
-        np.testing.assert_array_equal(decoder.q(index), expected.q)
+        scales = network.quantiser.scales(z, quality, expected.q.shape[1:])
+        for p in range(scales.passes):
+            now = expected.groups == p
+            index = scales.index(p, torch.from_numpy(expected.q)).numpy()[now]
+            np.testing.assert_array_equal(index, expected.index[now])
+            np.testing.assert_array_equal(decoder.q(index), expected.q[now])
+        decoder.finish()

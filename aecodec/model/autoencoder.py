@@ -15,7 +15,9 @@ from .hyperprior import (
     HyperAnalysis,
     HyperPrior,
     HyperSynthesis,
+    ScaleContext,
     ScaleHead,
+    magnitude_level,
     pass_index,
 )
 from .likelihood import gaussian_bits
@@ -57,6 +59,9 @@ class Autoencoder(nn.Module):
         self.prior = HyperPrior(config)
         if scale_head:
             self.scale_head = ScaleHead(config)
+            self.scale_context = nn.ModuleList(
+                ScaleContext(config) for _ in range(1, config.scale_passes)
+            )
         self.context = nn.ModuleList(
             ContextPass(config, count, first=p == 0)
             for p, count in enumerate(config.context_blocks)
@@ -96,19 +101,27 @@ class Autoencoder(nn.Module):
         z = self.hyper_analysis(y).float()
         z_hat = round_ste(z)
         z_bits = self.prior.bits(self._relaxed(z), quality)
-        low, high = self.log_scale_bounds()
-        log_scale = self.scale_head(z_hat, quality).clamp(low, high)
         features = self.hyper_synthesis(z_hat, quality)
+        scale_features = self.scale_head.features(z_hat, quality)
+        base = log_scale = self.scale_head(scale_features, quality)
 
         index = pass_index(y.shape[1], len(self.context), y.shape[2], y.shape[3]).to(y.device)
         mean = self.context[0](features, None) * gain
         for p in range(1, len(self.context)):
-            known = (round_ste(y - mean) + mean) * inverse * (index < p)
-            mean = torch.where(index < p, mean, self.context[p](features, known) * gain)
+            known = index < p
+            rounded = round_ste(y - mean)
+            if self.scale_context:
+                level = magnitude_level(rounded.detach()) * known
+                correction = self.scale_context[p - 1](level, scale_features, quality)
+                log_scale = torch.where(index == p, base + correction, log_scale)
+            latents = (rounded + mean) * inverse * known
+            mean = torch.where(known, mean, self.context[p](features, latents) * gain)
         residual = y - mean
         y_hat = round_ste(residual) + mean
-        y_bits = gaussian_bits(self._relaxed(residual), log_scale).sum(dim=(1, 2, 3))
-        return Output(self.synthesis(y_hat * inverse, quality), y_bits, z_bits)
+        low, high = self.log_scale_bounds()
+        y_bits = gaussian_bits(self._relaxed(residual), log_scale.clamp(low, high))
+        pixels = self.synthesis(y_hat * inverse, quality)
+        return Output(pixels, y_bits.sum(dim=(1, 2, 3)), z_bits)
 
     def _relaxed(self, x: Tensor) -> Tensor:
         """What the rate is measured on: x plus uniform noise in training, x rounded else."""

@@ -35,6 +35,7 @@ class ModelConfig:
     context_width: int = 192
     context_blocks: tuple[int, ...] = (1, 1, 1, 1)  # residual blocks in each context pass
     scale_width: int = 96  # hidden width of the exact scale head
+    scale_context_width: int = 0  # of its context passes; 0: scales come from ẑ alone
     lambda_min: float = 0.0005  # rate-distortion trade-off at quality 0
     lambda_max: float = 0.32  # and at quality 7
     scale_min: float = 0.11  # standard deviation at scale index 0
@@ -44,6 +45,11 @@ class ModelConfig:
     def passes(self) -> int:
         """Number of context passes: 1, 2 or 4."""
         return len(self.context_blocks)
+
+    @property
+    def scale_passes(self) -> int:
+        """Number of groups that y is coded in, each with scales of its own."""
+        return self.passes if self.scale_context_width else 1
 
     @property
     def log_scale_step(self) -> float:

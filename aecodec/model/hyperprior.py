@@ -1,10 +1,11 @@
 """What the entropy model needs: hyper transforms, z prior, scale head, spatial context.
 
 The mean-scale hyperprior of Minnen, Ballé and Toderici (2018), with two changes. The
-scale of every residual comes from ẑ alone, through `ScaleHead`, a network that is
-evaluated in integers when files are coded (see `scale_head.py`). The means come from ẑ
-and from already known ŷ in 1, 2 or 4 passes over a checkerboard of channel groups and
-positions (after Li, Li and Lu 2023, DCVC-DC); they never influence what is decoded.
+scale of every residual comes from integers alone, ẑ and the residuals decoded before,
+through `ScaleHead` and `ScaleContext`, networks that are evaluated in integers when files
+are coded (see `scale_head.py`). The means come from ẑ and from already known ŷ in 1, 2 or
+4 passes over a checkerboard of channel groups and positions (after Li, Li and Lu 2023,
+DCVC-DC); they never influence what is decoded.
 """
 
 from __future__ import annotations
@@ -112,15 +113,63 @@ class ScaleHead(nn.Module):
             self.weights[2].mul_(0.1)
             self.biases[0].fill_(0.1)
 
-    def forward(self, z: Tensor, quality: Tensor) -> Tensor:
-        """ẑ (B, Cz, h, w), quality (B,) -> log σ (B, C, 4h, 4w)."""
+    def features(self, z: Tensor, quality: Tensor) -> Tensor:
+        """ẑ (B, Cz, h, w), quality (B,) -> (B, scale_width, 4h, 4w), values 0 to 127."""
         h = z
-        for layer, (weight, rows) in enumerate(zip(self.weights, self.biases, strict=True)):
+        for weight, rows in list(zip(self.weights, self.biases, strict=True))[:2]:
             h = F.conv2d(h, weight, padding=weight.shape[-1] // 2)
-            h = h + interpolate_rows(rows, quality)
-            if layer < 2:
-                h = F.pixel_shuffle(h, 2).clamp(0, 127)
+            h = F.pixel_shuffle(h + interpolate_rows(rows, quality), 2).clamp(0, 127)
         return h
+
+    def forward(self, features: Tensor, quality: Tensor) -> Tensor:
+        """What `features` gives, quality (B,) -> log σ (B, C, h, w)."""
+        return F.conv2d(features, self.weights[2]) + interpolate_rows(self.biases[2], quality)
+
+
+def magnitude_level(q: Tensor) -> Tensor:
+    """log₂(1 + |q|), linear between powers of two: integers would give the same, exactly.
+
+    Args:
+        q: integers of any floating dtype; beyond ±1023 they count as 1023.
+    """
+    mantissa, exponent = torch.frexp(q.abs().clamp(max=1023) + 1)
+    return exponent + (2 * mantissa - 2)
+
+
+class ScaleContext(nn.Module):
+    """One pass: what the residuals known so far say about the scales of the next.
+
+    Shaped like `ScaleHead`, so that `scale_head.quantise` turns it into integers too.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        w, c = config.scale_context_width, config.latent_channels
+        shapes = [(c, w, 1), (config.scale_width, w, 1), (w, w, 3), (w, c, 1)]
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(o, i, k, k) * math.sqrt(2 / (i * k * k))) for i, o, k in shapes
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(QUALITY_ROWS, w)) for _ in range(2))
+        with torch.no_grad():
+            self.weights[1].mul_(0.1)
+            self.weights[3].zero_()
+
+    def forward(self, level: Tensor, features: Tensor, quality: Tensor) -> Tensor:
+        """Correction of log σ.
+
+        Args:
+            level: `magnitude_level` of the known residuals, 0 elsewhere, (B, C, h, w).
+            features: of the scale head, (B, scale_width, h, w).
+            quality: (B,).
+
+        Returns:
+            (B, C, h, w)
+        """
+        known, head, spatial, tail = self.weights
+        h = F.conv2d(level, known) + F.conv2d(features, head)
+        h = (h + interpolate_rows(self.biases[0], quality)).clamp(0, 127)
+        h = F.conv2d(h, spatial, padding=1) + interpolate_rows(self.biases[1], quality)
+        return F.conv2d(h.clamp(0, 127), tail)
 
 
 def pass_index(channels: int, passes: int, height: int, width: int) -> Tensor:

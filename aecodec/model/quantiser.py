@@ -20,7 +20,7 @@ from ..layout import QUALITY_STEPS
 from .autoencoder import Autoencoder
 from .config import SCALE_LEVELS
 from .hyperprior import HYPER_STRIDE, pass_index
-from .scale_head import IntegerScaleHead
+from .scale_head import ChunkScales, IntegerScaleHead
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Symbols:
     z: NDArray[np.int32]  # (Cz, h, w)
     q: NDArray[np.int32]  # (C, H, W) residuals of y
     index: NDArray[np.uint8]  # (C, H, W) scale indices
+    groups: NDArray[np.uint8]  # (C, H, W) coding pass of each residual
 
 
 def hyper_shape(height: int, width: int) -> tuple[int, int]:
@@ -45,7 +46,7 @@ class Conditions:
     """All that ẑ and the quality say about one chunk of y.
 
     Attributes:
-        index: (C, H, W) uint8 scale indices, exact.
+        scales: the chunk's scale indices, exact.
         gain: (1, C, 1, 1) quantisation steps per unit of y.
     """
 
@@ -59,21 +60,22 @@ class Conditions:
     ) -> None:
         device = network.encoder_gain.log_rows.device
         q = torch.full((1,), quality / QUALITY_STEPS, device=device)
-        integers = torch.from_numpy(z)[None]
-        self.index = scale_head(integers, quality)[0, :, : size[0], : size[1]]
+        integers = torch.from_numpy(z)
+        self.scales = scale_head.chunk(integers, quality, size)
         self.gain = network.encoder_gain(q)
         self._inverse = network.decoder_gain(q)
-        features = network.hyper_synthesis(integers.to(device).float(), q)
+        features = network.hyper_synthesis(integers[None].to(device).float(), q)
         self._features = features[:, :, : size[0], : size[1]]
         self._context = network.context
-        self._pass = pass_index(len(self.index), len(network.context), *size).to(device)
+        channels = network.config.latent_channels
+        self._pass = pass_index(channels, len(network.context), *size).to(device)
 
-    def walk(self, residual: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def walk(self, residual: Callable[[int, Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Run the context passes.
 
         Args:
-            residual: means (1, C, H, W) -> residuals of the same shape, of which the
-                elements of the current pass are kept.
+            residual: pass, means and the residuals so far, both (1, C, H, W) -> residuals
+                of the same shape, of which the elements of the current pass are kept.
 
         Returns:
             Residuals and ŷ, each (1, C, H, W) float32.
@@ -81,7 +83,7 @@ class Conditions:
         residuals = latents = torch.zeros_like(self._pass, dtype=torch.float32)[None]
         for p, context in enumerate(self._context):
             mean = context(self._features, latents if p else None) * self.gain
-            found = residual(mean)
+            found = residual(p, mean, residuals)
             now = self._pass == p
             residuals = torch.where(now, found, residuals)
             latents = torch.where(now, (found + mean) * self._inverse, latents)
@@ -108,15 +110,12 @@ class Quantiser:
         config = network.config
         index = torch.arange(SCALE_LEVELS, dtype=torch.float32)
         log_scales = math.log(config.scale_min) + index * config.log_scale_step
-        self._thresholds = deadzone * _zero_thresholds(log_scales.exp())
+        thresholds = deadzone * _zero_thresholds(log_scales.exp())
+        self._thresholds = thresholds.to(network.encoder_gain.log_rows.device)
 
-    def _conditions(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> Conditions:
-        """What ẑ (Cz, h, w) says about a chunk of y of size (H, W)."""
-        return Conditions(self._net, self._head, z, quality, size)
-
-    def scale_index(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> Tensor:
-        """Exact scale indices (C, H, W) uint8 for ẑ (Cz, h, w) and y of size (H, W)."""
-        return self._head(torch.from_numpy(z)[None], quality)[0, :, : size[0], : size[1]]
+    def scales(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> ChunkScales:
+        """Exact scale indices of a chunk, for ẑ (Cz, h, w) and y of size (H, W)."""
+        return self._head.chunk(torch.from_numpy(z), quality, size)
 
     def _hyper(self, y: Tensor, quality: int) -> NDArray[np.int32]:
         """ẑ (Cz, h, w) of one chunk y (C, H, W) at a stored quality."""
@@ -134,24 +133,29 @@ class Quantiser:
             quality: 0 to 3584.
         """
         z = self._hyper(y, quality)
-        given = self._conditions(z, quality, (y.shape[1], y.shape[2]))
+        given = Conditions(self._net, self._head, z, quality, (y.shape[1], y.shape[2]))
         gained = y[None] * given.gain
-        threshold = self._thresholds[given.index.long().cpu()].to(y.device)
-        coded = (given.index >= self._skip).to(y.device)
+        scales = given.scales
+        index = scales.index(0, gained[0])
 
-        def residual(mean: Tensor) -> Tensor:
+        def residual(p: int, mean: Tensor, known: Tensor) -> Tensor:
+            nonlocal index
+            if 0 < p < scales.passes:
+                index = torch.where(scales.groups < p, index, scales.index(p, known[0]))
             exact = gained - mean
+            threshold = self._thresholds[index.to(y.device).long()]
             magnitude = (exact.abs() + 0.5 - threshold).floor().clamp(min=0)
-            return torch.where(coded, magnitude * exact.sign(), 0.0)
+            return torch.where((index >= self._skip).to(y.device), magnitude * exact.sign(), 0.0)
 
         residuals, _ = given.walk(residual)
-        return Symbols(z, _integers(residuals[0]), given.index.cpu().numpy())
+        groups = scales.groups.cpu().numpy().astype(np.uint8)
+        return Symbols(z, _integers(residuals[0]), index.cpu().numpy(), groups)
 
     def dequantise(self, z: NDArray[np.int32], q: NDArray[np.int32], quality: int) -> Tensor:
         """ŷ (C, H, W) float32, ready for the synthesis transform."""
-        given = self._conditions(z, quality, (q.shape[1], q.shape[2]))
+        given = Conditions(self._net, self._head, z, quality, (q.shape[1], q.shape[2]))
         known = torch.from_numpy(q).to(given.gain.device).float()[None]
-        return given.walk(lambda mean: known)[1][0]
+        return given.walk(lambda p, mean, so_far: known)[1][0]
 
 
 def _zero_thresholds(scales: Tensor) -> Tensor:

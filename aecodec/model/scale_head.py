@@ -4,18 +4,23 @@ Weights are int16 with 12 fractional bits, activations have 8, biases 20; every 
 computes floor((Σ w·a + b + half) / 2^shift) on integers. Evaluated in float64, where
 products and sums stay below 2^53: exact on any machine, in any order of summation, with
 any number of threads.
+
+What ẑ says about a scale is corrected by the residuals that are known already, where the
+model has scale context: they are integers too, and decoded before they are needed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..layout import QUALITY_STEPS
 from .config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
-from .hyperprior import ScaleHead
+from .hyperprior import ScaleContext, ScaleHead, magnitude_level, pass_index
 
 ACTIVATION_BITS = 8
 WEIGHT_BITS = 12
@@ -25,27 +30,45 @@ INPUT_LIMIT = 127
 _LAYERS = 3
 
 
-def quantise(head: ScaleHead, config: ModelConfig) -> dict[str, Tensor]:
-    """Turn a trained head into integers, with its output in units of scale indices.
+def quantise(
+    head: ScaleHead, contexts: Iterable[nn.Module], config: ModelConfig
+) -> dict[str, Tensor]:
+    """Turn trained heads into integers, with their output in units of scale indices.
 
     Returns:
-        `weight.{0,1,2}` int16 (out, in, k, k) and `bias.{0,1,2}` int32 (8, out).
+        `weight.{0,1,2}` int16 (out, in, k, k) and `bias.{0,1,2}` int32 (8, out); for
+        every coding pass p > 0 `context.{p}.weight.{0..3}` and `context.{p}.bias.{0,1}`.
 
     Raises:
         WeightsError: a weight does not fit 16 bits.
     """
+    low = torch.tensor(config.scale_min, dtype=torch.float64).log()
+    weights = [w.detach().double() for w in head.weights]
+    biases = [b.detach().double() for b in head.biases]
+    weights[-1] = weights[-1] / config.log_scale_step  # log σ -> index
+    biases[-1] = (biases[-1] - low) / config.log_scale_step
+    tensors = _integers("", weights, biases)
+    for p, context in enumerate(contexts, start=1):
+        assert isinstance(context, ScaleContext)
+        weights = [w.detach().double() for w in context.weights]
+        weights[-1] = weights[-1] / config.log_scale_step
+        biases = [b.detach().double() for b in context.biases]
+        tensors |= _integers(f"context.{p}.", weights, biases)
+    return tensors
+
+
+def _integers(prefix: str, weights: list[Tensor], biases: list[Tensor]) -> dict[str, Tensor]:
     tensors = {}
-    for i, (weight, rows) in enumerate(zip(head.weights, head.biases, strict=True)):
-        w, b = weight.detach().double(), rows.detach().double()
-        if i == _LAYERS - 1:  # log σ -> index
-            low = torch.tensor(config.scale_min, dtype=torch.float64).log()
-            w, b = w / config.log_scale_step, (b - low) / config.log_scale_step
-        w = (w * 2**WEIGHT_BITS).round()
-        b = (b * 2 ** (WEIGHT_BITS + ACTIVATION_BITS)).round()
-        if w.abs().max() > 32767 or b.abs().max() > 2**31 - 1:
+    for i, weight in enumerate(weights):
+        w = (weight * 2**WEIGHT_BITS).round()
+        if w.abs().max() > 32767:
             raise WeightsError("scale head: a weight is too large for its integer format")
-        tensors[f"weight.{i}"] = w.to(torch.int16)
-        tensors[f"bias.{i}"] = b.to(torch.int32)
+        tensors[f"{prefix}weight.{i}"] = w.to(torch.int16)
+    for i, bias in enumerate(biases):
+        b = (bias * 2 ** (WEIGHT_BITS + ACTIVATION_BITS)).round()
+        if b.abs().max() > 2**31 - 1:
+            raise WeightsError("scale head: a bias is too large for its integer format")
+        tensors[f"{prefix}bias.{i}"] = b.to(torch.int32)
     return tensors
 
 
@@ -55,15 +78,22 @@ class IntegerScaleHead:
     Args:
         tensors: as from `quantise`.
         device: any with float64; others (MPS) are refused by torch, use the CPU there.
+
+    Attributes:
+        passes: how many coding passes have scales of their own; 1 without scale context.
     """
 
     def __init__(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self._device = device
         self._weights = [tensors[f"weight.{i}"].to(device).double() for i in range(_LAYERS)]
         self._biases = [tensors[f"bias.{i}"].to(device).long() for i in range(_LAYERS)]
+        self.passes = 1 + sum(name.endswith("weight.3") for name in tensors)
+        self._contexts = [
+            _IntegerContext(tensors, f"context.{p}.", device) for p in range(1, self.passes)
+        ]
 
     def __call__(self, z: Tensor, quality: int) -> Tensor:
-        """Scale indices.
+        """Scale indices as far as ẑ alone gives them.
 
         Args:
             z: ẑ, integers of any dtype, (B, Cz, h, w).
@@ -72,25 +102,96 @@ class IntegerScaleHead:
         Returns:
             (B, C, 4h, 4w) uint8, values 0 to 63.
         """
-        a = z.to(self._device).double().clamp(-INPUT_LIMIT, INPUT_LIMIT) * 2**ACTIVATION_BITS
-        for i, weight in enumerate(self._weights):
-            # rounded at once: an algorithm that does not sum exactly is off by far less than 1/2
-            total = F.conv2d(a, weight, padding=weight.shape[-1] // 2).round()
-            total += self._bias(i, quality)
-            if i < _LAYERS - 1:
-                a = _shift(total, WEIGHT_BITS).clamp(0, INPUT_LIMIT << ACTIVATION_BITS)
-                a = F.pixel_shuffle(a, 2)
-        index = _shift(total, WEIGHT_BITS + ACTIVATION_BITS).clamp(0, SCALE_LEVELS - 1)
-        return index.to(torch.uint8)
+        return _to_index(self._base(self._features(z, quality), quality))
 
-    def _bias(self, layer: int, quality: int) -> Tensor:
-        """Row interpolated in integers, (1, out, 1, 1) float64."""
-        rows = self._biases[layer]
-        low = min(quality // QUALITY_STEPS, QUALITY_ROWS - 2)
-        part = quality - low * QUALITY_STEPS
-        mixed = rows[low] * (QUALITY_STEPS - part) + rows[low + 1] * part
-        row = torch.div(mixed + QUALITY_STEPS // 2, QUALITY_STEPS, rounding_mode="floor")
-        return row.double()[None, :, None, None]
+    def chunk(self, z: Tensor, quality: int, size: tuple[int, int]) -> ChunkScales:
+        """The scales of one chunk, (H, W) positions of y, for ẑ (Cz, ⌈H/4⌉, ⌈W/4⌉)."""
+        features = self._features(z[None], quality)[:, :, : size[0], : size[1]]
+        return ChunkScales(self._base(features, quality), features, self._contexts, quality)
+
+    def _features(self, z: Tensor, quality: int) -> Tensor:
+        a: Tensor = z.to(self._device).double().clamp(-INPUT_LIMIT, INPUT_LIMIT)
+        a = a * 2**ACTIVATION_BITS
+        for weight, bias in list(zip(self._weights, self._biases, strict=True))[:-1]:
+            total = _conv(a, weight) + _row(bias, quality)
+            a = F.pixel_shuffle(_activate(total), 2)
+        return a
+
+    def _base(self, features: Tensor, quality: int) -> Tensor:
+        return _conv(features, self._weights[-1]) + _row(self._biases[-1], quality)
+
+
+class ChunkScales:
+    """Scale indices of one chunk, pass after pass.
+
+    Attributes:
+        passes: number of coding passes.
+        groups: (C, H, W) int64, in which pass each element of y is coded.
+    """
+
+    def __init__(
+        self, base: Tensor, features: Tensor, contexts: list[_IntegerContext], quality: int
+    ) -> None:
+        self._base, self._features = base, features
+        self._contexts, self._quality = contexts, quality
+        self.passes = 1 + len(contexts)
+        self.groups = pass_index(base.shape[1], self.passes, *base.shape[2:]).to(base.device)
+
+    def index(self, p: int, q: Tensor) -> Tensor:
+        """Scale indices of the elements of pass p (other elements mean nothing).
+
+        Args:
+            p: 0 to passes − 1.
+            q: (C, H, W) residuals, integers of any dtype; those of passes before p count.
+
+        Returns:
+            (C, H, W) uint8, values 0 to 63.
+        """
+        total = self._base
+        if p > 0:
+            known = torch.where(self.groups < p, q.to(self.groups.device).double(), 0.0)
+            level = (magnitude_level(known) * 2**ACTIVATION_BITS).floor()
+            total = total + self._contexts[p - 1](level[None], self._features, self._quality)
+        return _to_index(total)[0]
+
+
+class _IntegerContext:
+    """One coding pass of `hyperprior.ScaleContext` in integers."""
+
+    def __init__(self, tensors: dict[str, Tensor], prefix: str, device: torch.device) -> None:
+        self._weights = [tensors[f"{prefix}weight.{i}"].to(device).double() for i in range(4)]
+        self._biases = [tensors[f"{prefix}bias.{i}"].to(device).long() for i in range(2)]
+
+    def __call__(self, level: Tensor, features: Tensor, quality: int) -> Tensor:
+        known, head, spatial, tail = self._weights
+        total = _conv(level, known) + _conv(features, head)
+        a = _activate(total + _row(self._biases[0], quality))
+        a = _activate(_conv(a, spatial) + _row(self._biases[1], quality))
+        return _conv(a, tail)
+
+
+def _conv(a: Tensor, weight: Tensor) -> Tensor:
+    # rounded at once: an algorithm that does not sum exactly is off by far less than 1/2
+    total: Tensor = F.conv2d(a, weight, padding=weight.shape[-1] // 2).round()
+    return total
+
+
+def _activate(total: Tensor) -> Tensor:
+    return _shift(total, WEIGHT_BITS).clamp(0, INPUT_LIMIT << ACTIVATION_BITS)
+
+
+def _to_index(total: Tensor) -> Tensor:
+    index = _shift(total, WEIGHT_BITS + ACTIVATION_BITS).clamp(0, SCALE_LEVELS - 1)
+    return index.to(torch.uint8)
+
+
+def _row(rows: Tensor, quality: int) -> Tensor:
+    """Row interpolated in integers, (1, out, 1, 1) float64."""
+    low = min(quality // QUALITY_STEPS, QUALITY_ROWS - 2)
+    part = quality - low * QUALITY_STEPS
+    mixed = rows[low] * (QUALITY_STEPS - part) + rows[low + 1] * part
+    row = torch.div(mixed + QUALITY_STEPS // 2, QUALITY_STEPS, rounding_mode="floor")
+    return row.double()[None, :, None, None]
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

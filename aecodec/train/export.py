@@ -161,12 +161,12 @@ def export(
     except RuntimeError as error:
         raise TrainingError(f"{path}: does not fit its config: {error}") from error
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    integers = quantise(network.scale_head, config)
+    integers = quantise(network.scale_head, network.scale_context, config)
     paths, _ = split(find_images(images), float(meta["config"]["validation_fraction"]))
     chosen = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))[:count]]
     head = IntegerScaleHead(integers, torch.device("cpu"))
     y_counts, z_counts = count_symbols(network, head, chosen, deadzone)
-    tensors = {f"net.{k}": v.half() for k, v in state.items() if not k.startswith("scale_head.")}
+    tensors = {f"net.{k}": v.half() for k, v in state.items() if not k.startswith("scale_")}
     tensors |= {f"scale_head.{k}": v for k, v in integers.items()}
     tensors |= residual_tables(config, y_counts) | hyper_tables(z_counts)
     training = {k: meta[k] for k in ("step", "patches", "elapsed", "config")}
