@@ -44,6 +44,7 @@ hyper_width = 48
 context_width = 48
 context_blocks = [1, 1]
 scale_width = 48
+scale_context_width = 48
 """
 
 
@@ -261,3 +262,35 @@ def test_bfloat16_trains_like_float32(images: Path, tmp_path: Path) -> None:
         trainer.start()
         losses[precision] = [float(trainer.train_step()[0][0]) for _ in range(4)]
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)
+
+
+def test_a_run_starts_from_a_release_or_a_checkpoint(
+    trained: Path, images: Path, tmp_path: Path
+) -> None:
+    release = tmp_path / "small.safetensors"
+    export(trained, images, release, description="test", count=2)
+    trainer = Trainer(TrainConfig.load(config_file(tmp_path, 10)), images, tmp_path / "run")
+    expected = load_file(trained / "last.safetensors")
+    for path, tolerance in ((trained / "last.safetensors", 0.0), (release, 2e-3)):
+        trainer.start(path)
+        for name, value in trainer.model.named_parameters():
+            wanted = expected[f"ema.{name}"]
+            assert (value - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
+def test_a_run_starts_from_a_smaller_model(trained: Path, images: Path, tmp_path: Path) -> None:
+    """What the file lacks starts fresh; what does not fit is refused."""
+    config = TrainConfig.load(config_file(tmp_path, 10))
+    plain = dataclasses.replace(config.model, scale_context_width=0)
+    without = Trainer(dataclasses.replace(config, model=plain), images, tmp_path / "plain")
+    without.start()
+    path = without.save()
+    larger = Trainer(config, images, tmp_path / "larger")
+    larger.start(path)
+    x = larger.source.batch(2)
+    bits = [t.model.eval()(x, torch.tensor([1.0, 5.0])).y_bits for t in (larger, without)]
+    torch.testing.assert_close(*bits)
+    with pytest.raises(TrainingError, match="scale_context"):
+        without.start(trained / "last.safetensors")
+    with pytest.raises(TrainingError, match="not a usable weights file"):
+        without.start(tmp_path / "config.toml")

@@ -72,6 +72,23 @@ def _integers(prefix: str, weights: list[Tensor], biases: list[Tensor]) -> dict[
     return tensors
 
 
+def dequantise(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The inverse of `quantise`: parameters of an `Autoencoder`, float32, by name."""
+    low = torch.tensor(config.scale_min, dtype=torch.float64).log()
+    params = {}
+    for name, integers in tensors.items():
+        *context, kind, i = name.split(".")
+        value = integers.double() / 2 ** (WEIGHT_BITS + ACTIVATION_BITS * (kind == "bias"))
+        if kind == "weight" and i == ("3" if context else "2"):
+            value = value * config.log_scale_step
+        elif kind == "bias" and i == "2":
+            value = value * config.log_scale_step + low
+        part = {"weight": "weights", "bias": "biases"}[kind]
+        owner = f"scale_context.{int(context[1]) - 1}" if context else "scale_head"
+        params[f"{owner}.{part}.{i}"] = value.float()
+    return params
+
+
 class IntegerScaleHead:
     """Runs the integers that `quantise` made.
 

@@ -22,6 +22,7 @@ from ..model.precision import pick_precision
 from . import checkpoint
 from .config import TrainConfig
 from .data import PatchSource, find_images, split, validation_batches
+from .initial import load_initial
 from .optimiser import build_optimisers, set_learning_rate
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,20 @@ class Trainer:
         self.elapsed = 0.0  # seconds of training, over all sessions of this run
         self.stop = False
 
-    def start(self) -> None:
-        """Set what depends on the data, before the first step."""
+    def start(self, initial: Path | None = None) -> None:
+        """Set what depends on the data, before the first step; or take weights that exist.
+
+        Args:
+            initial: a checkpoint or release weights, of this model or of a part of it.
+
+        Raises:
+            TrainingError: they do not fit.
+        """
         torch.manual_seed(self.config.seed)
-        self.model.start_scales(self.source.batch(64))
+        if initial is None:
+            self.model.start_scales(self.source.batch(64))
+        else:
+            load_initial(initial, self.model)
         for average, p in zip(self.ema, self.params, strict=True):
             average.copy_(p.detach())
 

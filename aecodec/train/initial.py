@@ -1,0 +1,60 @@
+"""Start a run from weights that exist: a checkpoint, or a release."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import TrainingError
+from ..model.autoencoder import Autoencoder
+from ..model.scale_head import dequantise
+from ..model.weights import part
+
+log = logging.getLogger(__name__)
+
+
+def load_initial(path: Path, model: Autoencoder) -> list[str]:
+    """Copy weights into a model.
+
+    Args:
+        path: a checkpoint, whose moving average is taken, or a release weights file.
+        model: with a scale head; parts of it that the file lacks stay as they are.
+
+    Returns:
+        Names of the parameters that the file lacks.
+
+    Raises:
+        TrainingError: the file is neither, or its tensors do not fit the model.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path}: not a usable weights file: {error}") from error
+    state = part(tensors, "ema.")
+    if not state:
+        state = part(tensors, "net.") | dequantise(part(tensors, "scale_head."), model.config)
+    return _copy(path, state, dict(model.named_parameters()))
+
+
+def _copy(path: Path, state: dict[str, Tensor], params: dict[str, torch.nn.Parameter]) -> list[str]:
+    unknown = sorted(set(state) - set(params))
+    if unknown or not state:
+        what = f"it has {unknown[0]}" if unknown else "it has no weights"
+        raise TrainingError(f"{path}: does not fit this model: {what}")
+    with torch.no_grad():
+        for name, value in state.items():
+            if value.shape != params[name].shape:
+                raise TrainingError(
+                    f"{path}: does not fit this model: {name} is {tuple(value.shape)}, "
+                    f"not {tuple(params[name].shape)}"
+                )
+            params[name].copy_(value)
+    missing = sorted(set(params) - set(state))
+    if missing:
+        log.warning("%s lacks %d tensors, which start fresh: %s", path, len(missing), missing[0])
+    return missing
