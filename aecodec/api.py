@@ -12,9 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecodec.container import Header, Limits, Metadata, parse, parse_header
+from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header
 from aecodec.errors import InputError, OutputError, UnknownModelError
 from aecodec.fileinfo import FileInfo, StrPath, info, reading
+from aecodec.rate import Aim
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,18 +60,12 @@ def encode(
         InputError: the image or the quality cannot be coded, or a target is out of reach.
         ModelError: the weights cannot be used.
     """
-    return _codec(os.fspath(model), device, threads).encode(
-        image,
-        quality=quality,
-        target_size=target_size,
-        target_bpp=target_bpp,
-        target_psnr=target_psnr,
-        metadata=metadata,
-    )
+    aim = Aim(quality, target_size, target_bpp, target_psnr)
+    return _codec(os.fspath(model), device, threads).encode_to(aim, image, metadata=metadata)
 
 
 def decode(
-    data: bytes,
+    data: bytes | AecFile,
     *,
     region: tuple[int, int, int, int] | None = None,
     model: StrPath | None = None,
@@ -82,12 +77,12 @@ def decode(
     """Decode the bytes of an `.aec` file.
 
     Args:
-        data: the whole file.
+        data: the whole file, or what `aecodec.container.parse` made of it.
         region: (x, y, width, height) in pixels: only that part, at the cost of the
             chunks it lies in.
         model: None takes the installed model whose identity the file names; else
             the name of a model, or a weights file.
-        limits: what to accept; None for the default ones.
+        limits: what bytes to accept; None for the default ones.
         device: "cpu", "cuda", ...
         threads: of the CPU; None leaves the choice to torch.
         name: what to call the data in error messages, usually its file's name.
@@ -100,10 +95,9 @@ def decode(
         LimitError: more pixels than `limits` allow.
         ModelError: no installed model has that identity, or the weights cannot be used.
     """
-    limits = limits or Limits()
-    header = parse(data, limits=limits, name=name).header
-    codec = _codec_of(header, model, device, threads, name)
-    return codec.decode(data, region=region, limits=limits, name=name)
+    file = data if isinstance(data, AecFile) else _parse(data, limits, name)
+    codec = _codec_of(file.header, model, device, threads, name)
+    return codec.decode(file, region=region, name=name)
 
 
 def recover(
@@ -153,9 +147,8 @@ def verify(
         InputError, ModelError: as `decode` and `decompress`.
     """
     data, name = _load(src)
-    limits = limits or Limits()
-    header = parse(data, limits=limits, name=name).header
-    _codec_of(header, model, device, threads, name).verify(data, name=name)
+    file = _parse(data, limits, name)
+    _codec_of(file.header, model, device, threads, name).verify(file, name=name)
 
 
 def compress(
@@ -195,20 +188,14 @@ def compress(
     """
     from aecodec import pixels
 
+    aim = Aim(quality, target_size, target_bpp, target_psnr)
     pixels.check_output(dst, overwrite=overwrite, source=src)
     if Path(dst).suffix.lower() in pixels.WRITERS:
         raise OutputError(f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec")
     image = pixels.read_image_file(src, limits=limits)
     codec = _codec(os.fspath(model), device, threads)
     with _naming(src):
-        data = codec.encode(
-            image.pixels,
-            quality=quality,
-            target_size=target_size,
-            target_bpp=target_bpp,
-            target_psnr=target_psnr,
-            metadata=() if strip else image.metadata,
-        )
+        data = codec.encode_to(aim, image.pixels, metadata=() if strip else image.metadata)
     pixels.write_bytes(dst, data, overwrite=overwrite)
     return info(data)
 
@@ -250,16 +237,9 @@ def decompress(
     pixels.writer_for(dst)
     pixels.check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
-    image = decode(
-        data,
-        region=region,
-        model=model,
-        limits=limits,
-        device=device,
-        threads=threads,
-        name=name,
-    )
-    metadata = () if strip else parse(data, limits=limits or Limits()).metadata
+    file = _parse(data, limits, name)
+    image = decode(file, region=region, model=model, device=device, threads=threads, name=name)
+    metadata = () if strip else file.metadata
     pixels.write_image(dst, image, metadata=metadata, overwrite=overwrite)
     return info(data, limits=limits)
 
@@ -321,6 +301,10 @@ def _codec_of(
         where = "" if name is None else f"{name}: "
         raise UnknownModelError(f"{where}made with another model: {error}") from error
     return _codec(os.fspath(path), device, threads)
+
+
+def _parse(data: bytes, limits: Limits | None, name: str | None) -> AecFile:
+    return parse(data, limits=limits or Limits(), name=name)
 
 
 def _load(src: StrPath | bytes | BinaryIO) -> tuple[bytes, str | None]:

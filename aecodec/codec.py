@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,11 @@ from .container import (
 )
 from .entropy import ChunkDecoder, encode_chunk, symbols_crc
 from .errors import ChecksumError, FormatError, InputError, ModelMismatchError
-from .layout import Rect
+from .layout import STRIDE, Rect
 from .model.network import Network
 from .model.quantiser import Symbols, hyper_shape
 from .pixels import as_array, upright
-from .rate import DEFAULT_QUALITY, prior_row, psnr_index, quality_index, size_index
+from .rate import Aim, prior_row
 
 _LOST = 128  # the gray of chunks that could not be recovered
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
@@ -84,7 +84,6 @@ class Codec:
         """Identity of the weights, 16 hexadecimal digits."""
         return self.network.info.id
 
-    @torch.inference_mode()
     def encode(
         self,
         image: Any,
@@ -112,30 +111,24 @@ class Codec:
             InputError: the image or the quality cannot be coded, more than one of
                 quality and targets is given, or a target is out of reach.
         """
-        aims = {"size": target_size, "bpp": target_bpp, "psnr": target_psnr}
-        given = {name: value for name, value in aims.items() if value is not None}
-        if len(given) + (quality is not None) > 1:
-            raise InputError("give one of quality, target_size, target_bpp and target_psnr")
-        if not given:
-            index = quality_index(DEFAULT_QUALITY if quality is None else quality)
-            return self._file(self._analyse(image, metadata), index)
+        aim = Aim(quality, target_size, target_bpp, target_psnr)
+        return self.encode_to(aim, image, metadata=metadata)
+
+    @torch.inference_mode()
+    def encode_to(self, aim: Aim, image: Any, *, metadata: tuple[Metadata, ...] = ()) -> bytes:
+        """`encode`, with quality and targets as one value."""
         picture = self._analyse(image, metadata)
-        if target_psnr is not None:
-            return self._file(picture, psnr_index(partial(self._psnr, picture), target_psnr))
-        if target_bpp is not None:
-            target_size = int(target_bpp * picture.header.width * picture.header.height / 8)
-        files: dict[int, bytes] = {}
-
-        def size(index: int) -> int:
-            files[index] = self._file(picture, index)
-            return len(files[index])
-
-        return files[size_index(size, target_size or 0)]
+        header = picture.header
+        file = lru_cache(partial(self._file, picture))  # the search's last file is the result
+        quality = aim.meet(
+            header.width * header.height, lambda q: len(file(q)), partial(self._psnr, picture)
+        )
+        return file(quality)
 
     @torch.inference_mode()
     def decode(
         self,
-        data: bytes,
+        data: bytes | AecFile,
         *,
         region: tuple[int, int, int, int] | None = None,
         limits: Limits | None = None,
@@ -144,10 +137,10 @@ class Codec:
         """Decode an `.aec` file, or a part of it.
 
         Args:
-            data: the whole file.
+            data: the whole file, or what `container.parse` made of it.
             region: (x, y, width, height) in pixels of the upright picture; only the
                 chunks it needs are decoded. None for the whole picture.
-            limits: what to accept; None for the default ones.
+            limits: what bytes to accept; None for the default ones.
             name: what to call the data in error messages.
 
         Returns:
@@ -207,7 +200,7 @@ class Codec:
         return upright(image, info.header.orientation), lost
 
     @torch.inference_mode()
-    def symbols(self, data: bytes, *, name: str | None = None) -> list[Symbols]:
+    def symbols(self, data: bytes | AecFile, *, name: str | None = None) -> list[Symbols]:
         """The integers of every chunk, without running the synthesis transform.
 
         Raises:
@@ -217,7 +210,7 @@ class Codec:
         windows = self._windows(file.header)
         return [self._checked(file, name, i, window.core) for i, (_, window) in enumerate(windows)]
 
-    def verify(self, data: bytes, *, name: str | None = None) -> None:
+    def verify(self, data: bytes | AecFile, *, name: str | None = None) -> None:
         """Check that a file decodes to exactly the integers that were coded.
 
         Raises:
@@ -266,9 +259,9 @@ class Codec:
         error = picture.pixels.astype(np.float32) - decoded
         return 10 * math.log10(255**2 / max(float(np.square(error).mean()), 1e-10))
 
-    def _parse(self, data: bytes, limits: Limits, name: str | None) -> AecFile:
-        """Read a file and see that it was made with these weights."""
-        file = parse(data, limits=limits, name=name)
+    def _parse(self, data: bytes | AecFile, limits: Limits, name: str | None) -> AecFile:
+        """Read a file, unless that is done, and see that it was made with these weights."""
+        file = data if isinstance(data, AecFile) else parse(data, limits=limits, name=name)
         self._check_model(file.header, name)
         return file
 
@@ -344,7 +337,7 @@ class Codec:
         for rect, window in shown:
             outer = latents[_within(window.outer, area)]
             pixels = self.network.synthesise(outer, header.q)
-            origin = Rect(*(tiles.STRIDE * side for side in window.outer))
+            origin = Rect(*(STRIDE * side for side in window.outer))
             tiles.paste(image, wanted, pixels, origin, rect)
         for rect in lost:
             tiles.paint(image, wanted, rect, _LOST)

@@ -9,7 +9,7 @@ and their escapes. See docs/format.md.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,9 @@ class Tables:
     z: _Ints
     z_bound: _Ints
     skip: int
+    _z_models: dict[int, list[Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for table, bound in ((self.y, self.y_bound), (self.z, self.z_bound)):
@@ -72,8 +75,12 @@ class Tables:
         return [_model(row, int(k)) for row, k in zip(self.y, self.y_bound, strict=True)]
 
     def z_models(self, row: int) -> list[Any]:
-        """constriction models of one quality row of the ẑ tables."""
-        return [_model(t, int(k)) for t, k in zip(self.z[row], self.z_bound[row], strict=True)]
+        """constriction models of one quality row of the ẑ tables, made on first use."""
+        if row not in self._z_models:
+            self._z_models[row] = [
+                _model(t, int(k)) for t, k in zip(self.z[row], self.z_bound[row], strict=True)
+            ]
+        return self._z_models[row]
 
 
 def _model(frequencies: _Ints, bound: int) -> Any:

@@ -15,6 +15,7 @@ VERSION = 1
 QUALITY_STEPS = 512  # steps of the stored quality for one unit of the continuous q
 QUALITY_MAX = 3584  # q = 7
 DEFAULT_CHUNK_LOG2 = 10  # chunks of 1024 x 1024 pixels
+STRIDE = 16  # pixels per position of y, each way
 EXIF, ICC, XMP = b"eXIF", b"iCCP", b"xMP "  # metadata types this release writes
 
 

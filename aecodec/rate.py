@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from .errors import InputError
 from .layout import QUALITY_MAX, QUALITY_STEPS
@@ -15,6 +16,61 @@ SIZE_TOLERANCE = 0.01
 
 PSNR_TOLERANCE = 0.05
 """A target PSNR is met within this many dB above it."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What an encoding aims at: a quality, or one target that decides the quality.
+
+    Attributes:
+        quality: 1 to 100; `DEFAULT_QUALITY` if nothing at all is given.
+        target_size: bytes of the whole file, met from below.
+        target_bpp: the same as bits per pixel.
+        target_psnr: dB over all samples, met from above.
+
+    Raises:
+        InputError: more than one is given, or the quality is not within 1..100.
+    """
+
+    quality: float | None = None
+    target_size: int | None = None
+    target_bpp: float | None = None
+    target_psnr: float | None = None
+
+    def __post_init__(self) -> None:
+        aims = (self.quality, self.target_size, self.target_bpp, self.target_psnr)
+        if sum(aim is not None for aim in aims) > 1:
+            raise InputError("give one of quality, target_size, target_bpp and target_psnr")
+        if self.quality is not None:
+            quality_index(self.quality)
+
+    @property
+    def fixed(self) -> int | None:
+        """The stored quality if no target has to be searched for, else None."""
+        if (self.target_size, self.target_bpp, self.target_psnr) != (None, None, None):
+            return None
+        return quality_index(DEFAULT_QUALITY if self.quality is None else self.quality)
+
+    def meet(
+        self, pixels: int, size_at: Callable[[int], int], psnr_at: Callable[[int], float]
+    ) -> int:
+        """The stored quality that meets the aim.
+
+        Args:
+            pixels: of the picture, width times height.
+            size_at: bytes of the file at a stored quality.
+            psnr_at: dB at a stored quality.
+
+        Raises:
+            InputError: a target is out of reach.
+        """
+        if self.fixed is not None:
+            return self.fixed
+        if self.target_psnr is not None:
+            return psnr_index(psnr_at, self.target_psnr)
+        if self.target_bpp is not None:
+            return size_index(size_at, int(self.target_bpp * pixels / 8))
+        return size_index(size_at, self.target_size or 0)
 
 
 def quality_index(quality: float) -> int:

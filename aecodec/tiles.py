@@ -13,10 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .layout import Header, Rect
-
-STRIDE = 16
-"""Pixels per position of y, each way."""
+from .layout import STRIDE, Header, Rect
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,10 +45,6 @@ Example:
 def command(
     source: Path,
     output: Path | None,
-    quality: float | None,
-    target_size: int | None,
-    target_bpp: float | None,
-    target_psnr: float | None,
     strip: bool,
     force: bool,
     model: str,
@@ -55,6 +52,7 @@ def command(
     threads: int | None,
     max_pixels: int,
     quiet: bool,
+    **aim: Any,
 ) -> None:
     """Code one file and say what came of it."""
     output = output or options.beside(source, ".aec")
@@ -62,16 +60,13 @@ def command(
     made = api.compress(
         source,
         output,
-        quality=quality,
-        target_size=target_size,
-        target_bpp=target_bpp,
-        target_psnr=target_psnr,
         strip=strip,
         overwrite=force,
         model=model,
         limits=options.limits(max_pixels),
         device=device,
         threads=threads,
+        **aim,
     )
     if not quiet:
         seconds = time.perf_counter() - start

@@ -11,6 +11,7 @@ DCVC-DC); they never influence what is decoded.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -172,16 +173,19 @@ class ScaleContext(nn.Module):
         return F.conv2d(h.clamp(0, 127), tail)
 
 
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def pass_index(channels: int, passes: int, height: int, width: int) -> Tensor:
-    """Which context pass knows each element of y: (C, height, width), values 0..passes-1.
+    """Which context pass knows each element of y: (C, height, width) uint8, 0..passes-1.
 
     Neighbouring channels fall into different groups, and every group takes the
-    positions of each 2×2 cell in another order, so each pass sees all of both.
+    positions of each 2×2 cell in another order, so each pass sees all of both. The
+    tensor is shared by all callers: chunks and batches have few sizes.
     """
     orders = {1: [[0, 0], [0, 0]], 2: [[0, 1], [1, 0]], 4: [[0, 2], [3, 1]]}
-    cell = torch.tensor(orders[passes])
+    cell = torch.tensor(orders[passes], dtype=torch.uint8)
     index = cell.repeat((height + 1) // 2, (width + 1) // 2)[:height, :width]
-    group = torch.arange(channels)[:, None, None]
+    group = (torch.arange(channels) % passes).to(torch.uint8)[:, None, None]
     return (index[None] + group) % passes
 
 

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layout import STRIDE
 from .blocks import QualityGain, blocks
 from .config import QUALITY_ROWS, ModelConfig
-
-STRIDE = 16
-"""Pixels per position of y, each way."""
 
 CHROMA_WEIGHT = 2.6
 """How many times a chroma frequency counts when the lowest frequencies are chosen."""

@@ -60,8 +60,9 @@ class AecImageFile(ImageFile.ImageFile):
             fp.seek(self.tile[0].offset)
             data = fp.read()
             try:
-                pixels = api.decode(data, limits=_pillow_decides())
-                self.info.update(info(parse(data, limits=_pillow_decides()).metadata))
+                file = parse(data, limits=_pillow_decides())
+                pixels = api.decode(file)
+                self.info.update(info(file.metadata))
             except AecError as error:
                 raise OSError(str(error)) from error
             if self._exclusive_fp:
