@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header
 from aecodec.errors import InputError, OutputError, UnknownModelError
 from aecodec.fileinfo import FileInfo, StrPath, info, reading
+from aecodec.progress import Progress
 from aecodec.rate import Aim
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def encode(
     model: StrPath = DEFAULT_MODEL,
     device: str = "cpu",
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> bytes:
     """Code an image.
 
@@ -51,7 +53,9 @@ def encode(
         metadata: EXIF, ICC and XMP to store behind the picture.
         model: name of an installed model, or a weights file.
         device: "cpu", "cuda", ...
-        threads: of the CPU; None leaves the choice to torch.
+        threads: how many CPU threads compute; None leaves the choice to torch. The
+            bytes are the same for any number.
+        progress: called with pixels done and pixels to do; see `aecodec.progress`.
 
     Returns:
         The bytes of an `.aec` file.
@@ -61,7 +65,8 @@ def encode(
         ModelError: the weights cannot be used.
     """
     aim = Aim(quality, target_size, target_bpp, target_psnr)
-    return _codec(os.fspath(model), device, threads).encode_to(aim, image, metadata=metadata)
+    codec = _codec(os.fspath(model), device, threads)
+    return codec.encode_to(aim, image, metadata=metadata, progress=progress)
 
 
 def decode(
@@ -73,6 +78,7 @@ def decode(
     device: str = "cpu",
     threads: int | None = None,
     name: str | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
     """Decode the bytes of an `.aec` file.
 
@@ -86,6 +92,7 @@ def decode(
         device: "cpu", "cuda", ...
         threads: of the CPU; None leaves the choice to torch.
         name: what to call the data in error messages, usually its file's name.
+        progress: as for `encode`.
 
     Returns:
         `uint8` of shape (H, W, 3), or (H, W) for gray.
@@ -97,7 +104,7 @@ def decode(
     """
     file = data if isinstance(data, AecFile) else _parse(data, limits, name)
     codec = _codec_of(file.header, model, device, threads, name)
-    return codec.decode(file, region=region, name=name)
+    return codec.decode(file, region=region, name=name, progress=progress)
 
 
 def recover(
@@ -165,6 +172,7 @@ def compress(
     limits: Limits | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> FileInfo:
     """Code an image file as an `.aec` file, which is written whole or not at all.
 
@@ -172,7 +180,7 @@ def compress(
         src: any image file that Pillow reads; see `aecodec.pixels.read_image`.
         dst: the `.aec` file to write.
         quality, target_size, target_bpp, target_psnr: as for `encode`.
-        model, device, threads: as for `encode`.
+        model, device, threads, progress: as for `encode`.
         strip: whether EXIF, ICC profile and XMP are left out.
         overwrite: whether an existing file may be replaced.
         limits: what sizes to accept; None for the default ones.
@@ -195,7 +203,8 @@ def compress(
     image = pixels.read_image_file(src, limits=limits)
     codec = _codec(os.fspath(model), device, threads)
     with _naming(src):
-        data = codec.encode_to(aim, image.pixels, metadata=() if strip else image.metadata)
+        metadata = () if strip else image.metadata
+        data = codec.encode_to(aim, image.pixels, metadata=metadata, progress=progress)
     pixels.write_bytes(dst, data, overwrite=overwrite)
     return info(data)
 
@@ -211,6 +220,7 @@ def decompress(
     limits: Limits | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> FileInfo:
     """Decode an `.aec` file to an image file, which is written whole or not at all.
 
@@ -221,7 +231,7 @@ def decompress(
         region: as for `decode`.
         strip: whether metadata are left out.
         overwrite: whether an existing file may be replaced.
-        model, limits, device, threads: as for `decode`.
+        model, limits, device, threads, progress: as for `decode`.
 
     Returns:
         What `info` says about `src`.
@@ -238,7 +248,15 @@ def decompress(
     pixels.check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
     file = _parse(data, limits, name)
-    image = decode(file, region=region, model=model, device=device, threads=threads, name=name)
+    image = decode(
+        file,
+        region=region,
+        model=model,
+        device=device,
+        threads=threads,
+        name=name,
+        progress=progress,
+    )
     metadata = () if strip else file.metadata
     pixels.write_image(dst, image, metadata=metadata, overwrite=overwrite)
     return info(data, limits=limits)

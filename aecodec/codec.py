@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import tiles
+from . import decoder, tiles
 from .container import (
     DEFAULT_LIMITS,
     AecFile,
@@ -23,32 +23,23 @@ from .container import (
     Limits,
     Metadata,
     Precision,
-    chunk_grid,
     chunk_ok,
+    grid_shape,
     parse,
     parse_header,
-    serialise,
 )
-from .entropy import ChunkDecoder, encode_chunk, symbols_crc
-from .errors import ChecksumError, FormatError, InputError, ModelMismatchError
-from .layout import STRIDE, Rect
+from .decoder import Source
+from .encoder import Encoding
+from .errors import FormatError, InputError, ModelMismatchError
+from .layout import Rect
 from .model.network import Network
-from .model.quantiser import Symbols, hyper_shape
+from .model.quantiser import Symbols
+from .parallel import Workers
 from .pixels import as_array, upright
-from .rate import Aim, prior_row
+from .progress import Progress, Tally
+from .rate import Aim
 
-_LOST = 128  # the gray of chunks that could not be recovered
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An image on its way to a file, before its quality is chosen."""
-
-    pixels: NDArray[np.uint8]  # (H, W, 3) or (H, W)
-    header: Header  # quality not yet set
-    latents: list[torch.Tensor]  # y of every chunk, (C, h, w)
-    metadata: tuple[Metadata, ...]
 
 
 class Codec:
@@ -57,7 +48,8 @@ class Codec:
     Args:
         model: name of an installed model, its identity, or a weights file.
         device: "cpu", "cuda", ...
-        threads: CPU threads for the whole process; None leaves the choice to torch.
+        threads: how many CPU threads compute at a time; None leaves the choice to torch.
+            Bytes are the same for any number.
         precision: of the transforms: "auto", "float32", "float64" or "bfloat16".
 
     Raises:
@@ -73,10 +65,9 @@ class Codec:
         threads: int | None = None,
         precision: str = "auto",
     ) -> None:
-        if threads is not None:
-            if threads < 1:
-                raise InputError(f"threads must be at least 1, not {threads}")
-            torch.set_num_threads(threads)
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        self.threads = threads
         self.network = Network(model, device=device, precision=precision)
 
     @property
@@ -93,8 +84,13 @@ class Codec:
         target_bpp: float | None = None,
         target_psnr: float | None = None,
         metadata: tuple[Metadata, ...] = (),
+        progress: Progress | None = None,
     ) -> bytes:
         """Code an image, at a quality or at the quality that meets a target.
+
+        At a quality, memory beyond the pixels is that of a few chunks. A target is met
+        by trying qualities, for which the latents of the whole picture are kept: 5 bytes
+        a pixel for the photo model.
 
         Args:
             image: `uint8` array of shape (H, W, 3) or (H, W), or a Pillow image.
@@ -103,6 +99,7 @@ class Codec:
             target_bpp: the same as bits per pixel.
             target_psnr: dB over all samples, met from above.
             metadata: to store behind the picture.
+            progress: called with pixels done and pixels to do; see `aecodec.progress`.
 
         Returns:
             The bytes of an `.aec` file.
@@ -112,18 +109,40 @@ class Codec:
                 quality and targets is given, or a target is out of reach.
         """
         aim = Aim(quality, target_size, target_bpp, target_psnr)
-        return self.encode_to(aim, image, metadata=metadata)
+        return self.encode_to(aim, image, metadata=metadata, progress=progress)
 
     @torch.inference_mode()
-    def encode_to(self, aim: Aim, image: Any, *, metadata: tuple[Metadata, ...] = ()) -> bytes:
+    def encode_to(
+        self,
+        aim: Aim,
+        image: Any,
+        *,
+        metadata: tuple[Metadata, ...] = (),
+        progress: Progress | None = None,
+    ) -> bytes:
         """`encode`, with quality and targets as one value."""
-        picture = self._analyse(image, metadata)
-        header = picture.header
-        file = lru_cache(partial(self._file, picture))  # the search's last file is the result
-        quality = aim.meet(
-            header.width * header.height, lambda q: len(file(q)), partial(self._psnr, picture)
+        pixels = as_array(image)
+        height, width = pixels.shape[:2]
+        header = Header(
+            width=width,
+            height=height,
+            model_id=bytes.fromhex(self.model_id),
+            quality=0,
+            colour=ColourMode.GRAY if pixels.ndim == 2 else ColourMode.RGB,
+            precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
-        return file(quality)
+        with self._workers(header) as workers:
+            encoding = Encoding(
+                self.network,
+                workers,
+                pixels,
+                header,
+                metadata=metadata,
+                keep=aim.fixed is None,
+                progress=progress,
+            )
+            file = lru_cache(encoding.file)  # the last file of a search is its result
+            return file(aim.meet(width * height, lambda q: len(file(q)), encoding.psnr))
 
     @torch.inference_mode()
     def decode(
@@ -133,6 +152,7 @@ class Codec:
         region: tuple[int, int, int, int] | None = None,
         limits: Limits | None = None,
         name: str | None = None,
+        progress: Progress | None = None,
     ) -> NDArray[np.uint8]:
         """Decode an `.aec` file, or a part of it.
 
@@ -142,6 +162,7 @@ class Codec:
                 chunks it needs are decoded. None for the whole picture.
             limits: what bytes to accept; None for the default ones.
             name: what to call the data in error messages.
+            progress: called with pixels done and pixels to do; see `aecodec.progress`.
 
         Returns:
             `uint8` of shape (H, W, 3), or (H, W) for gray.
@@ -156,7 +177,9 @@ class Codec:
         header = file.header
         turned = header.orientation != 1  # then the region is cut from the whole
         wanted = tiles.whole(header) if turned or region is None else tiles.inside(region, header)
-        image = self._picture(header, partial(self._checked, file, name), wanted)
+        source = partial(decoder.read_symbols, self.network, file)
+        with _named(name):
+            image = self._picture(header, source, wanted, progress)
         image = upright(image, header.orientation)
         if turned and region is not None:
             sides = replace(header, width=image.shape[1], height=image.shape[0])
@@ -187,17 +210,17 @@ class Codec:
         self._check_model(info.header, name)
         lost: list[int] = []
 
-        def symbols(number: int, core: Rect) -> Symbols | None:
+        def source(number: int) -> Symbols | None:
             if chunks[number].ok:
                 try:
-                    return self._symbols(file, number, core)
+                    return decoder.read_symbols(self.network, file, number)
                 except FormatError:
                     pass  # damage that happens to keep the checksum
             lost.append(number)
             return None
 
-        image = self._picture(info.header, symbols, tiles.whole(info.header))
-        return upright(image, info.header.orientation), lost
+        image = self._picture(info.header, source, tiles.whole(info.header), None)
+        return upright(image, info.header.orientation), sorted(lost)
 
     @torch.inference_mode()
     def symbols(self, data: bytes | AecFile, *, name: str | None = None) -> list[Symbols]:
@@ -206,9 +229,7 @@ class Codec:
         Raises:
             FormatError, LimitError, ModelMismatchError: as `decode`.
         """
-        file = self._parse(data, DEFAULT_LIMITS, name)
-        windows = self._windows(file.header)
-        return [self._checked(file, name, i, window.core) for i, (_, window) in enumerate(windows)]
+        return list(self._integers(data, name))
 
     def verify(self, data: bytes | AecFile, *, name: str | None = None) -> None:
         """Check that a file decodes to exactly the integers that were coded.
@@ -216,48 +237,8 @@ class Codec:
         Raises:
             FormatError, LimitError, ModelMismatchError: as `decode`.
         """
-        self.symbols(data, name=name)
-
-    def _analyse(self, image: Any, metadata: tuple[Metadata, ...]) -> _Picture:
-        """Run the analysis transform, which does not depend on the quality."""
-        pixels = as_array(image)
-        header = Header(
-            width=pixels.shape[1],
-            height=pixels.shape[0],
-            model_id=bytes.fromhex(self.model_id),
-            quality=0,
-            colour=ColourMode.GRAY if pixels.ndim == 2 else ColourMode.RGB,
-            precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
-        )
-        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-        latents = []
-        for _, window in self._windows(header):
-            y = self.network.analyse(tiles.cut_pixels(rgb, window.outer))
-            rows, cols = window.inner
-            latents.append(y[:, rows, cols])
-        return _Picture(pixels, header, latents, metadata)
-
-    def _file(self, picture: _Picture, quality: int) -> bytes:
-        """Quantise, code and pack at a stored quality."""
-        chunks = []
-        for y in picture.latents:
-            s = self.network.quantiser.quantise(y, quality)
-            row, tables = prior_row(quality), self.network.tables
-            payload = encode_chunk(s.z, s.q, s.index, row, tables, s.groups)
-            chunks.append(Chunk(payload, symbols_crc(s.z, s.q)))
-        header = replace(picture.header, quality=quality)
-        return serialise(AecFile(header, tuple(chunks), picture.metadata))
-
-    def _psnr(self, picture: _Picture, quality: int) -> float:
-        """What a file of this stored quality will decode to, in dB."""
-        header = replace(picture.header, quality=quality)
-
-        def symbols(number: int, core: Rect) -> Symbols:
-            return self.network.quantiser.quantise(picture.latents[number], quality)
-
-        decoded = self._picture(header, symbols, tiles.whole(header))
-        error = picture.pixels.astype(np.float32) - decoded
-        return 10 * math.log10(255**2 / max(float(np.square(error).mean()), 1e-10))
+        for _ in self._integers(data, name):
+            pass
 
     def _parse(self, data: bytes | AecFile, limits: Limits, name: str | None) -> AecFile:
         """Read a file, unless that is done, and see that it was made with these weights."""
@@ -274,83 +255,35 @@ class Codec:
                 f"not with {self.network.info.name} {self.model_id}"
             )
 
-    def _windows(self, header: Header) -> list[tuple[Rect, tiles.Window]]:
-        """Every chunk's pixels, and its window in the latent grid."""
-        halo = self.network.halo
-        return [
-            (rect, tiles.window(rect, header.height, header.width, halo))
-            for rect in chunk_grid(header).rects
-        ]
-
-    def _checked(self, file: AecFile, name: str | None, number: int, core: Rect) -> Symbols:
-        """Decode the integers of a chunk; an error says which chunk of which file."""
-        try:
-            return self._symbols(file, number, core)
-        except FormatError as error:
-            error.cause = f"chunk {number}: {error.cause}"
-            raise error.named(name) if name else error from None
-
-    def _symbols(self, file: AecFile, number: int, core: Rect) -> Symbols:
-        quality, chunk = file.header.quality, file.chunks[number]
-        size = (core.bottom - core.top, core.right - core.left)
-        decoder = ChunkDecoder(chunk.payload, self.network.tables, prior_row(quality))
-        z = decoder.z((self.network.config.hyper_channels, *hyper_shape(*size)))
-        scales = self.network.quantiser.scales(z, quality, size)
-        groups = scales.groups.cpu().numpy().astype(np.uint8)
-        q, index = np.zeros(groups.shape, np.int32), np.zeros(groups.shape, np.uint8)
-        for p in range(scales.passes):
-            now = groups == p
-            index[now] = scales.index(p, torch.from_numpy(q)).cpu().numpy()[now]
-            q[now] = decoder.q(index[now])
-        decoder.finish()
-        if symbols_crc(z, q) != chunk.symbols_crc:
-            raise ChecksumError("decoded integers fail their checksum")
-        return Symbols(z, q, index, groups)
+    def _integers(self, data: bytes | AecFile, name: str | None) -> Iterator[Symbols]:
+        file = self._parse(data, DEFAULT_LIMITS, name)
+        read = partial(decoder.read_symbols, self.network, file)
+        with self._workers(file.header) as workers, _named(name):
+            yield from workers.map(read, range(len(file.chunks)))
 
     def _picture(
-        self, header: Header, symbols: Callable[[int, Rect], Symbols | None], wanted: Rect
+        self, header: Header, source: Source, wanted: Rect, progress: Progress | None
     ) -> NDArray[np.uint8]:
-        """From integers to pixels, before the orientation is applied.
+        """The pixels of a rectangle, before the orientation is applied."""
+        depth = (3,) if header.colour is ColourMode.RGB else ()
+        image = np.empty((*tiles.size(wanted), *depth), np.uint8)
+        tally = Tally(progress)
+        tally.expect(tiles.area(wanted))
+        with self._workers(header) as workers:
+            for rect, part in decoder.parts(self.network, workers, header, source, wanted):
+                image[tiles.within(rect, wanted)] = part
+                tally.did(tiles.area(rect))
+        return image
 
-        Args:
-            header: of the file.
-            symbols: chunk number and its latent positions -> integers, or None if lost.
-            wanted: the pixels to return.
-        """
-        windows = self._windows(header)
-        shown = [(rect, w) for rect, w in windows if tiles.overlap(rect, wanted)]
-        area = tiles.bounds(window.outer for _, window in shown)
-        size = (area.bottom - area.top, area.right - area.left)
-        latents = torch.zeros(self.network.config.latent_channels, *size).to(self.network.device)
-        lost = []
-        for number, (rect, window) in enumerate(windows):
-            part = tiles.overlap(window.core, area)
-            if part is None:
-                continue
-            s = symbols(number, window.core)
-            if s is None:
-                lost.append(rect)
-                continue
-            core = self.network.quantiser.dequantise(s.z, s.q, header.quality)
-            latents[_within(part, area)] = core[_within(part, window.core)]
-        image = np.empty((wanted.bottom - wanted.top, wanted.right - wanted.left, 3), np.uint8)
-        for rect, window in shown:
-            outer = latents[_within(window.outer, area)]
-            pixels = self.network.synthesise(outer, header.q)
-            origin = Rect(*(STRIDE * side for side in window.outer))
-            tiles.paste(image, wanted, pixels, origin, rect)
-        for rect in lost:
-            tiles.paint(image, wanted, rect, _LOST)
-        return image if header.colour is ColourMode.RGB else _gray(image)
+    def _workers(self, header: Header) -> Workers:
+        rows, cols = grid_shape(header)
+        return Workers(self.threads, rows * cols)
 
 
-def _within(rect: Rect, area: Rect) -> tuple[slice, slice, slice]:
-    """Index of a latent rectangle in a tensor (C, ...) that begins at `area`."""
-    rows = slice(rect.top - area.top, rect.bottom - area.top)
-    return slice(None), rows, slice(rect.left - area.left, rect.right - area.left)
-
-
-def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mean of the three channels, rounded."""
-    total = image.astype(np.uint16).sum(axis=2)
-    return np.asarray((total + 1) // 3, dtype=np.uint8)
+@contextmanager
+def _named(name: str | None) -> Iterator[None]:
+    """Say of a damaged file which one it is."""
+    try:
+        yield
+    except FormatError as error:
+        raise error.named(name) if name else error from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 SIGNATURE = b"\x89AEC\r\n\x1a\n"
@@ -177,6 +178,7 @@ def grid_shape(header: Header) -> tuple[int, int]:
     return -(-header.height >> log2), -(-header.width >> log2)
 
 
+@lru_cache(maxsize=2)
 def chunk_grid(header: Header) -> ChunkGrid:
     """Divide the picture into chunks.
 

@@ -1,75 +1,98 @@
 """Windows with halos: what part of the picture or of the latents a chunk needs.
 
 Transforms run over windows that reach past their chunk by at least the receptive field,
-so that chunks meet without seams and memory is bounded by the window.
+so that chunks meet without seams, and memory is bounded by the window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .layout import STRIDE, Header, Rect
+from .layout import STRIDE, Header, Rect, grid_shape
+
+WINDOW = 1024
+"""Largest side of a window without its halo, in pixels; larger chunks have several."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A chunk and its surroundings, in positions of y.
+    """A chunk, or a part of a large one, and its surroundings.
 
     Attributes:
-        core: the chunk's own positions, in the whole latent grid.
+        rect: its own pixels.
+        core: its own positions of y, in the whole latent grid.
         outer: core and halo, clipped to the grid.
     """
 
+    rect: Rect
     core: Rect
     outer: Rect
 
-    @property
-    def inner(self) -> tuple[slice, slice]:
-        """Rows and columns of the core within the outer window."""
-        top, left = self.core.top - self.outer.top, self.core.left - self.outer.left
-        return (
-            slice(top, top + self.core.bottom - self.core.top),
-            slice(left, left + self.core.right - self.core.left),
-        )
 
-
-def latent_size(height: int, width: int) -> tuple[int, int]:
-    """Size of the latent grid for a picture."""
-    return -(-height // STRIDE), -(-width // STRIDE)
-
-
-def window(rect: Rect, height: int, width: int, halo: int) -> Window:
-    """The window of a chunk.
+def windows(chunk: Rect, header: Header, halo: int) -> list[Window]:
+    """The windows of a chunk.
 
     Args:
-        rect: the chunk, in pixels; left and top are multiples of 16.
-        height, width: of the picture, in pixels.
+        chunk: in pixels; left and top are multiples of 16.
+        header: with the size of the picture.
         halo: in positions of y.
     """
-    rows, cols = latent_size(height, width)
-    core = Rect(
-        rect.left // STRIDE, rect.top // STRIDE, -(-rect.right // STRIDE), -(-rect.bottom // STRIDE)
-    )
-    outer = Rect(
-        max(core.left - halo, 0),
-        max(core.top - halo, 0),
-        min(core.right + halo, cols),
-        min(core.bottom + halo, rows),
-    )
-    return Window(core, outer)
+    rows, cols = -(-header.height // STRIDE), -(-header.width // STRIDE)
+    found = []
+    for top in range(chunk.top, chunk.bottom, WINDOW):
+        for left in range(chunk.left, chunk.right, WINDOW):
+            right, bottom = min(left + WINDOW, chunk.right), min(top + WINDOW, chunk.bottom)
+            rect = Rect(left, top, right, bottom)
+            core = positions(rect)
+            outer = Rect(
+                max(core.left - halo, 0),
+                max(core.top - halo, 0),
+                min(core.right + halo, cols),
+                min(core.bottom + halo, rows),
+            )
+            found.append(Window(rect, core, outer))
+    return found
+
+
+def positions(rect: Rect) -> Rect:
+    """Positions of y that a rectangle of pixels needs."""
+    right, bottom = -(-rect.right // STRIDE), -(-rect.bottom // STRIDE)
+    return Rect(rect.left // STRIDE, rect.top // STRIDE, right, bottom)
+
+
+def pixels(rect: Rect) -> Rect:
+    """Pixels of a rectangle of positions of y."""
+    return Rect(*(STRIDE * side for side in rect))
+
+
+def chunks_under(outer: Rect, header: Header) -> list[int]:
+    """Numbers of the chunks that a rectangle of positions of y touches, ascending."""
+    side = (1 << header.chunk_log2) // STRIDE
+    across = grid_shape(header)[1]
+    return [
+        row * across + col
+        for row in range(outer.top // side, -(-outer.bottom // side))
+        for col in range(outer.left // side, -(-outer.right // side))
+    ]
 
 
 def cut_pixels(image: NDArray[np.uint8], outer: Rect) -> NDArray[np.uint8]:
-    """Pixels (h, w, 3) of a latent window; past the picture's edge its last row or column."""
-    top, left = outer.top * STRIDE, outer.left * STRIDE
-    bottom, right = outer.bottom * STRIDE, outer.right * STRIDE
-    part = image[top:bottom, left:right]
-    missing = (bottom - top - part.shape[0], right - left - part.shape[1])
+    """RGB pixels (h, w, 3) of a latent window; past the picture's edge its last row or column.
+
+    Args:
+        image: (H, W, 3), or (H, W) for gray.
+        outer: in positions of y.
+    """
+    rect = pixels(outer)
+    part = image[rect.top : rect.bottom, rect.left : rect.right]
+    if part.ndim == 2:
+        part = np.repeat(part[:, :, None], 3, axis=2)
+    height, width = size(rect)
+    missing = (height - part.shape[0], width - part.shape[1])
     if any(missing):
         part = np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
     return part
@@ -96,6 +119,16 @@ def inside(region: tuple[int, int, int, int], header: Header) -> Rect:
     return rect
 
 
+def size(rect: Rect) -> tuple[int, int]:
+    """Height and width."""
+    return rect.bottom - rect.top, rect.right - rect.left
+
+
+def area(rect: Rect) -> int:
+    """Height times width."""
+    return (rect.bottom - rect.top) * (rect.right - rect.left)
+
+
 def overlap(a: Rect, b: Rect) -> Rect | None:
     """What two rectangles share, None if nothing."""
     rect = Rect(
@@ -104,39 +137,12 @@ def overlap(a: Rect, b: Rect) -> Rect | None:
     return rect if rect.left < rect.right and rect.top < rect.bottom else None
 
 
-def bounds(rects: Iterable[Rect]) -> Rect:
-    """The smallest rectangle around some rectangles, of which there is at least one."""
-    lefts, tops, rights, bottoms = zip(*rects, strict=True)
-    return Rect(min(lefts), min(tops), max(rights), max(bottoms))
+def within(rect: Rect, outer: Rect) -> tuple[slice, slice]:
+    """Rows and columns of a rectangle in an array (h, w, ...) that holds a larger one."""
+    rows = slice(rect.top - outer.top, rect.bottom - outer.top)
+    return rows, slice(rect.left - outer.left, rect.right - outer.left)
 
 
-def paste(
-    image: NDArray[np.uint8],
-    shown: Rect,
-    pixels: NDArray[np.uint8],
-    origin: Rect,
-    rect: Rect,
-) -> None:
-    """Copy a chunk into the picture.
-
-    Args:
-        image: (h, w, 3), the pixels of `shown`.
-        shown: what part of the picture `image` is.
-        pixels: the chunk's window; its first pixel lies at `origin.left`, `origin.top`.
-        rect: the chunk's own pixels.
-    """
-    part = overlap(rect, shown)
-    if part is not None:
-        _view(image, part, shown)[...] = _view(pixels, part, origin)
-
-
-def paint(image: NDArray[np.uint8], shown: Rect, rect: Rect, value: int) -> None:
-    """Fill a chunk of the picture with one value; arguments as for `paste`."""
-    part = overlap(rect, shown)
-    if part is not None:
-        _view(image, part, shown)[...] = value
-
-
-def _view(pixels: NDArray[np.uint8], part: Rect, origin: Rect) -> NDArray[np.uint8]:
-    rows = slice(part.top - origin.top, part.bottom - origin.top)
-    return pixels[rows, part.left - origin.left : part.right - origin.left]
+def latents_within(rect: Rect, outer: Rect) -> tuple[slice, slice, slice]:
+    """The same in a tensor (C, h, w)."""
+    return slice(None), *within(rect, outer)

@@ -29,7 +29,7 @@ from aecodec.errors import (
     WeightsError,
 )
 from aecodec.model.weights import save_weights
-from aecodec.tiles import latent_size, window
+from aecodec.tiles import cut_pixels, latents_within, positions, whole, windows
 
 
 @pytest.fixture(scope="module")
@@ -142,15 +142,13 @@ def test_chunks_decode_like_the_whole(photo: np.ndarray, monkeypatch: pytest.Mon
 
 def test_windows_reach_past_every_influence(codec: Codec, photo: np.ndarray) -> None:
     """y of a chunk from its window is y of the whole picture, cut."""
+    header = container.Header(384, 256, bytes(8), 0)
+    (window,) = windows(container.Rect(128, 128, 256, 256), header, codec.network.halo)
+    assert window.outer != positions(whole(header))
     with torch.inference_mode():
         y = codec.network.analyse(photo)
-        rect = container.Rect(128, 128, 256, 256)
-        part = window(rect, *photo.shape[:2], codec.network.halo)
-        outer = part.outer
-        pixels = photo[16 * outer.top : 16 * outer.bottom, 16 * outer.left : 16 * outer.right]
-        rows, cols = part.inner
-        cut = codec.network.analyse(pixels)[:, rows, cols]
-    assert outer != container.Rect(0, 0, *reversed(latent_size(*photo.shape[:2])))
+        outer = codec.network.analyse(cut_pixels(photo, window.outer))
+    cut = outer[latents_within(window.core, window.outer)]
     torch.testing.assert_close(cut, y[:, 8:16, 8:16], atol=1e-4, rtol=1e-4)
 
 

@@ -57,17 +57,19 @@ def command(
     """Code one file and say what came of it."""
     output = output or options.beside(source, ".aec")
     start = time.perf_counter()
-    made = api.compress(
-        source,
-        output,
-        strip=strip,
-        overwrite=force,
-        model=model,
-        limits=options.limits(max_pixels),
-        device=device,
-        threads=threads,
-        **aim,
-    )
+    with options.progress_bar(quiet) as progress:
+        made = api.compress(
+            source,
+            output,
+            strip=strip,
+            overwrite=force,
+            model=model,
+            limits=options.limits(max_pixels),
+            device=device,
+            threads=threads,
+            progress=progress,
+            **aim,
+        )
     if not quiet:
         seconds = time.perf_counter() - start
         before = source.stat().st_size

@@ -73,14 +73,16 @@ def command(
             raise click.UsageError("--best-effort decodes the whole picture, not a --region")
         return _rescue(source, output, force, machine)
     start = time.perf_counter()
-    found = api.decompress(
-        source,
-        output,
-        region=region,
-        strip=strip,
-        overwrite=force,
-        **machine,
-    )
+    with options.progress_bar(quiet) as progress:
+        found = api.decompress(
+            source,
+            output,
+            region=region,
+            strip=strip,
+            overwrite=force,
+            progress=progress,
+            **machine,
+        )
     if not quiet:
         seconds = time.perf_counter() - start
         sizes = f"{options.human(found.bytes)} -> {options.human(output.stat().st_size)}"

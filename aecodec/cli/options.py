@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ import click
 
 from aecodec.container import Limits
 from aecodec.errors import InputError
+from aecodec.progress import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,6 +80,21 @@ max_pixels = click.option(
 def limits(pixels: int) -> Limits:
     """The default limits with another number of pixels."""
     return Limits(max_pixels=pixels)
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress]:
+    """A bar on stderr, only on a terminal, for what takes longer than a second."""
+    from tqdm import tqdm
+
+    hidden = quiet or not sys.stderr.isatty()
+    with tqdm(unit="px", unit_scale=True, delay=1, leave=False, disable=hidden) as bar:
+
+        def progress(done: int, expected: int) -> None:
+            bar.total = expected
+            bar.update(done - bar.n)
+
+        yield progress
 
 
 def human(size: int) -> str:

@@ -1,0 +1,144 @@
+"""From the integers of chunks to pixels, in bounded memory: a walk over the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import tiles
+from .container import AecFile, ColourMode, Header, chunk_grid
+from .entropy import ChunkDecoder, symbols_crc
+from .errors import ChecksumError, FormatError
+from .layout import Rect
+from .model.network import Network
+from .model.quantiser import Symbols, hyper_shape
+from .parallel import Workers
+from .rate import prior_row
+from .tiles import Window
+
+LOST = 128
+"""The gray of chunks that could not be recovered."""
+
+Source = Callable[[int], Symbols | None]
+"""Number of a chunk -> its integers, None if they are lost. Called from several threads."""
+
+
+def read_symbols(network: Network, file: AecFile, number: int) -> Symbols:
+    """Decode the integers of a chunk.
+
+    Raises:
+        FormatError: they cannot be decoded; says which chunk it is.
+    """
+    try:
+        return _read_symbols(network, file, number)
+    except FormatError as error:
+        error.cause = f"chunk {number}: {error.cause}"
+        raise
+
+
+def _read_symbols(network: Network, file: AecFile, number: int) -> Symbols:
+    quality, chunk = file.header.quality, file.chunks[number]
+    size = tiles.size(tiles.positions(chunk_grid(file.header).rects[number]))
+    decoder = ChunkDecoder(chunk.payload, network.tables, prior_row(quality))
+    z = decoder.z((network.config.hyper_channels, *hyper_shape(*size)))
+    scales = network.quantiser.scales(z, quality, size)
+    groups = scales.groups.cpu().numpy().astype(np.uint8)
+    q, index = np.zeros(groups.shape, np.int32), np.zeros(groups.shape, np.uint8)
+    for p in range(scales.passes):
+        now = groups == p
+        index[now] = scales.index(p, torch.from_numpy(q)).cpu().numpy()[now]
+        q[now] = decoder.q(index[now])
+    decoder.finish()
+    if symbols_crc(z, q) != chunk.symbols_crc:
+        raise ChecksumError("decoded integers fail their checksum")
+    return Symbols(z, q, index, groups)
+
+
+def parts(
+    network: Network, workers: Workers, header: Header, source: Source, wanted: Rect
+) -> Iterator[tuple[Rect, NDArray[np.uint8]]]:
+    """Pixels of a picture, window by window, before its orientation is applied.
+
+    Latents are kept no longer than a window needs them for itself or its halo: about
+    two rows of chunks at a time.
+
+    Args:
+        network: the model.
+        workers: what chunks and windows are computed on.
+        header: of the file.
+        source: the integers of its chunks.
+        wanted: the pixels to return.
+
+    Yields:
+        Rectangles that together make up `wanted`, and their pixels: (h, w, 3) or (h, w).
+    """
+    windows = [
+        (number, window)
+        for number, chunk in enumerate(chunk_grid(header).rects)
+        if tiles.overlap(chunk, wanted)
+        for window in tiles.windows(chunk, header, network.halo)
+        if tiles.overlap(window.rect, wanted)
+    ]
+    last_use = {
+        number: i
+        for i, (_, window) in enumerate(windows)
+        for number in tiles.chunks_under(window.outer, header)
+    }
+    needed = sorted(last_use)
+
+    def latents(number: int) -> torch.Tensor | None:
+        s = source(number)
+        return None if s is None else network.quantiser.dequantise(s.z, s.q, header.quality)
+
+    def surrounded() -> Iterator[tuple[Window, torch.Tensor | None]]:
+        """Every window with ŷ of its outer rectangle, None if its chunk is lost."""
+        cores: dict[int, torch.Tensor | None] = {}
+        coming = zip(needed, workers.map(latents, needed), strict=True)
+        for i, (number, window) in enumerate(windows):
+            under = tiles.chunks_under(window.outer, header)
+            while under[-1] not in cores:
+                cores.update([next(coming)])
+            lost = cores[number] is None
+            yield window, None if lost else _join(network, header, window.outer, cores, under)
+            for done in under:
+                if last_use[done] == i:
+                    del cores[done]
+
+    def pixels(item: tuple[Window, torch.Tensor | None]) -> tuple[Rect, NDArray[np.uint8]]:
+        window, outer = item
+        rect = tiles.overlap(window.rect, wanted) or window.rect
+        if outer is None:
+            part = np.full((*tiles.size(rect), 3), LOST, np.uint8)
+        else:
+            whole = network.synthesise(outer, header.q)
+            part = whole[tiles.within(rect, tiles.pixels(window.outer))]
+        return rect, part if header.colour is ColourMode.RGB else _gray(part)
+
+    yield from workers.map(pixels, surrounded())
+
+
+def _join(
+    network: Network,
+    header: Header,
+    outer: Rect,
+    cores: dict[int, torch.Tensor | None],
+    under: list[int],
+) -> torch.Tensor:
+    """ŷ (C, h, w) of a rectangle of positions, from the chunks it touches; 0 where lost."""
+    y = torch.zeros(network.config.latent_channels, *tiles.size(outer), device=network.device)
+    rects = chunk_grid(header).rects
+    for number in under:
+        core, place = cores[number], tiles.positions(rects[number])
+        part = tiles.overlap(place, outer)
+        if core is not None and part is not None:
+            y[tiles.latents_within(part, outer)] = core[tiles.latents_within(part, place)]
+    return y
+
+
+def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mean of the three channels, rounded."""
+    total = image.astype(np.uint16).sum(axis=2)
+    return np.asarray((total + 1) // 3, dtype=np.uint8)

@@ -1,0 +1,106 @@
+"""From pixels to the bytes of a file, at one quality or at several."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import decoder, tiles
+from .container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
+from .entropy import encode_chunk, symbols_crc
+from .layout import Rect
+from .model.network import Network
+from .model.quantiser import Symbols
+from .parallel import Workers
+from .progress import Progress, Tally
+from .rate import prior_row
+
+
+class Encoding:
+    """A picture on its way to a file. Its latents y do not depend on the quality.
+
+    Args:
+        network: the model.
+        workers: what chunks are computed on.
+        pixels: uint8 (H, W, 3), or (H, W) for gray.
+        header: of the file, but for the quality.
+        metadata: to store behind the picture.
+        keep: whether y is kept for further qualities, which takes 4 C / 256 bytes a
+            pixel for C channels; else every chunk is analysed, coded and forgotten.
+        progress: see `progress.Progress`; every quality tried adds the picture to its total.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        workers: Workers,
+        pixels: NDArray[np.uint8],
+        header: Header,
+        *,
+        metadata: tuple[Metadata, ...] = (),
+        keep: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self._network = network
+        self._workers = workers
+        self._pixels = pixels
+        self._header = header
+        self._metadata = metadata
+        self._chunks = chunk_grid(header).rects
+        self._kept: dict[int, torch.Tensor] | None = {} if keep else None
+        self._tally = Tally(progress)
+
+    def file(self, quality: int) -> bytes:
+        """The file at a stored quality, 0 to 3584."""
+        self._tally.expect(tiles.area(tiles.whole(self._header)))
+        chunks: list[Chunk] = []
+        for chunk in self._workers.map(partial(self._chunk, quality), range(len(self._chunks))):
+            self._tally.did(tiles.area(self._chunks[len(chunks)]))
+            chunks.append(chunk)
+        header = replace(self._header, quality=quality)
+        return serialise(AecFile(header, tuple(chunks), self._metadata))
+
+    def psnr(self, quality: int) -> float:
+        """What the file of a stored quality will decode to, in dB."""
+        header, total = replace(self._header, quality=quality), 0.0
+        shown = tiles.whole(header)
+        self._tally.expect(tiles.area(shown))
+        symbols = partial(self._symbols, quality)
+        for rect, part in decoder.parts(self._network, self._workers, header, symbols, shown):
+            error = self._pixels[tiles.within(rect, shown)].astype(np.float32) - part
+            total += float(np.square(error).sum(dtype=np.float64))
+            self._tally.did(tiles.area(rect))
+        return 10 * math.log10(255**2 / max(total / self._pixels.size, 1e-10))
+
+    def _chunk(self, quality: int, number: int) -> Chunk:
+        s = self._symbols(quality, number)
+        tables = self._network.tables
+        payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), tables, s.groups)
+        return Chunk(payload, symbols_crc(s.z, s.q))
+
+    def _symbols(self, quality: int, number: int) -> Symbols:
+        return self._network.quantiser.quantise(self._latents(number), quality)
+
+    def _latents(self, number: int) -> torch.Tensor:
+        """y of a chunk, (C, h, w)."""
+        if self._kept is not None and number in self._kept:
+            return self._kept[number]
+        y = self._analyse(self._chunks[number])
+        if self._kept is not None:
+            self._kept[number] = y
+        return y
+
+    def _analyse(self, chunk: Rect) -> torch.Tensor:
+        core = tiles.positions(chunk)
+        channels, device = self._network.config.latent_channels, self._network.device
+        y = torch.empty(channels, *tiles.size(core), device=device)
+        for window in tiles.windows(chunk, self._header, self._network.halo):
+            outer = self._network.analyse(tiles.cut_pixels(self._pixels, window.outer))
+            part = outer[tiles.latents_within(window.core, window.outer)]
+            y[tiles.latents_within(window.core, core)] = part
+        return y

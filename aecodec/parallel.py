@@ -1,0 +1,80 @@
+"""Work on several chunks at a time, with the same results in the same order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+
+from .errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Workers:
+    """Threads for the chunks of one picture, to be used as a context manager.
+
+    With at least as many chunks as threads, every chunk computes on one thread: torch's
+    own threads gain less, since much of a chunk's work is not torch's. With fewer
+    chunks, torch gets the threads that are left over.
+
+    Args:
+        threads: how many compute at a time; None for as many as torch would use.
+        jobs: number of chunks.
+
+    Raises:
+        InputError: less than one thread.
+    """
+
+    def __init__(self, threads: int | None, jobs: int) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        self._before = torch.get_num_threads()
+        threads = threads or self._before
+        self._count = max(min(threads, jobs), 1)
+        self._inside = threads // self._count
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        if self._count > 1:
+            # torch counts its threads for each thread that calls it
+            self._pool = ThreadPoolExecutor(
+                self._count, initializer=torch.set_num_threads, initargs=(self._inside,)
+            )
+        else:
+            torch.set_num_threads(self._inside)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(self._before)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """`function` of every item, in order, computed in inference mode.
+
+        Items are taken one by one as threads become free, and few results wait to be
+        fetched, so that neither fill the memory. Several maps may run at the same time,
+        the items of one coming from another.
+        """
+        run = torch.inference_mode()(function)
+        if self._pool is None:
+            yield from map(run, items)
+            return
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(self._pool.submit(run, item))
+            if len(waiting) > self._count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
