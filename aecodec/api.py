@@ -34,6 +34,7 @@ def encode(
     target_size: int | None = None,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
+    effort: int = 0,
     metadata: tuple[Metadata, ...] = (),
     model: StrPath = DEFAULT_MODEL,
     device: str = "cpu",
@@ -50,6 +51,7 @@ def encode(
         target_size: bytes of the whole file, met from below.
         target_bpp: the same as bits per pixel.
         target_psnr: dB over all samples, met from above.
+        effort: 0 (one pass) to 9: time spent on a smaller file; see `aecodec.refine`.
         metadata: EXIF, ICC and XMP to store behind the picture.
         model: name of an installed model, or a weights file.
         device: "cpu", "cuda", ...
@@ -66,7 +68,7 @@ def encode(
     """
     aim = Aim(quality, target_size, target_bpp, target_psnr)
     codec = _codec(os.fspath(model), device, threads)
-    return codec.encode_to(aim, image, metadata=metadata, progress=progress)
+    return codec.encode_to(aim, image, effort=effort, metadata=metadata, progress=progress)
 
 
 def decode(
@@ -166,6 +168,7 @@ def compress(
     target_size: int | None = None,
     target_bpp: float | None = None,
     target_psnr: float | None = None,
+    effort: int = 0,
     strip: bool = False,
     overwrite: bool = False,
     model: StrPath = DEFAULT_MODEL,
@@ -179,7 +182,7 @@ def compress(
     Args:
         src: any image file that Pillow reads; see `aecodec.pixels.read_image`.
         dst: the `.aec` file to write.
-        quality, target_size, target_bpp, target_psnr: as for `encode`.
+        quality, target_size, target_bpp, target_psnr, effort: as for `encode`.
         model, device, threads, progress: as for `encode`.
         strip: whether EXIF, ICC profile and XMP are left out.
         overwrite: whether an existing file may be replaced.
@@ -204,7 +207,9 @@ def compress(
     codec = _codec(os.fspath(model), device, threads)
     with _naming(src):
         metadata = () if strip else image.metadata
-        data = codec.encode_to(aim, image.pixels, metadata=metadata, progress=progress)
+        data = codec.encode_to(
+            aim, image.pixels, effort=effort, metadata=metadata, progress=progress
+        )
     pixels.write_bytes(dst, data, overwrite=overwrite)
     return info(data)
 

@@ -38,6 +38,7 @@ from .parallel import Workers
 from .pixels import as_array, upright
 from .progress import Progress, Tally
 from .rate import Aim
+from .refine import check_effort
 
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
 
@@ -83,6 +84,7 @@ class Codec:
         target_size: int | None = None,
         target_bpp: float | None = None,
         target_psnr: float | None = None,
+        effort: int = 0,
         metadata: tuple[Metadata, ...] = (),
         progress: Progress | None = None,
     ) -> bytes:
@@ -98,6 +100,7 @@ class Codec:
             target_size: bytes of the whole file, met from below.
             target_bpp: the same as bits per pixel.
             target_psnr: dB over all samples, met from above.
+            effort: 0 (one pass) to 9: time spent on smaller files; see `refine`.
             metadata: to store behind the picture.
             progress: called with pixels done and pixels to do; see `aecodec.progress`.
 
@@ -109,7 +112,7 @@ class Codec:
                 quality and targets is given, or a target is out of reach.
         """
         aim = Aim(quality, target_size, target_bpp, target_psnr)
-        return self.encode_to(aim, image, metadata=metadata, progress=progress)
+        return self.encode_to(aim, image, effort=effort, metadata=metadata, progress=progress)
 
     @torch.inference_mode()
     def encode_to(
@@ -117,6 +120,7 @@ class Codec:
         aim: Aim,
         image: Any,
         *,
+        effort: int = 0,
         metadata: tuple[Metadata, ...] = (),
         progress: Progress | None = None,
     ) -> bytes:
@@ -128,6 +132,7 @@ class Codec:
             height=height,
             model_id=bytes.fromhex(self.model_id),
             quality=0,
+            effort=check_effort(effort),
             colour=ColourMode.GRAY if pixels.ndim == 2 else ColourMode.RGB,
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
@@ -138,6 +143,7 @@ class Codec:
                 pixels,
                 header,
                 metadata=metadata,
+                effort=effort,
                 keep=aim.fixed is None,
                 progress=progress,
             )

@@ -19,6 +19,7 @@ from .model.quantiser import Symbols
 from .parallel import Workers
 from .progress import Progress, Tally
 from .rate import prior_row
+from .refine import Scene, refine, steps
 
 
 class Encoding:
@@ -30,6 +31,7 @@ class Encoding:
         pixels: uint8 (H, W, 3), or (H, W) for gray.
         header: of the file, but for the quality.
         metadata: to store behind the picture.
+        effort: 0 to 9; see `refine`.
         keep: whether y is kept for further qualities, which takes 4 C / 256 bytes a
             pixel for C channels; else every chunk is analysed, coded and forgotten.
         progress: see `progress.Progress`; every quality tried adds the picture to its total.
@@ -43,6 +45,7 @@ class Encoding:
         header: Header,
         *,
         metadata: tuple[Metadata, ...] = (),
+        effort: int = 0,
         keep: bool = False,
         progress: Progress | None = None,
     ) -> None:
@@ -51,8 +54,10 @@ class Encoding:
         self._pixels = pixels
         self._header = header
         self._metadata = metadata
+        self._effort = effort
         self._chunks = chunk_grid(header).rects
-        self._kept: dict[int, torch.Tensor] | None = {} if keep else None
+        self._kept: dict[int, Scene] | None = {} if keep else None
+        self._refined: dict[tuple[int, int], Symbols] = {}
         self._tally = Tally(progress)
 
     def file(self, quality: int) -> bytes:
@@ -84,23 +89,48 @@ class Encoding:
         return Chunk(payload, symbols_crc(s.z, s.q))
 
     def _symbols(self, quality: int, number: int) -> Symbols:
-        return self._network.quantiser.quantise(self._latents(number), quality)
+        if self._effort == 0:
+            return self._network.quantiser.quantise(self._scene(number).own, quality)
+        if (quality, number) in self._refined:
+            return self._refined[quality, number]
+        scene, total = self._scene(number), steps(self._effort)
+        share = tiles.area(self._chunks[number])
+        self._tally.expect(share * total)
+        symbols = refine(
+            self._network,
+            scene,
+            tiles.cut_pixels(self._pixels, scene.area),
+            quality,
+            self._effort,
+            seed=number,
+            progress=lambda: self._tally.did(share),
+        )
+        if self._kept is not None:  # the search asks for the size, then for the PSNR
+            self._refined[quality, number] = symbols
+        return symbols
 
-    def _latents(self, number: int) -> torch.Tensor:
-        """y of a chunk, (C, h, w)."""
+    def _scene(self, number: int) -> Scene:
+        """A chunk with its y, and with its surroundings if they matter."""
         if self._kept is not None and number in self._kept:
             return self._kept[number]
-        y = self._analyse(self._chunks[number])
+        scene = self._analyse(self._chunks[number])
         if self._kept is not None:
-            self._kept[number] = y
-        return y
+            self._kept[number] = scene
+        return scene
 
-    def _analyse(self, chunk: Rect) -> torch.Tensor:
+    def _analyse(self, chunk: Rect) -> Scene:
         core = tiles.positions(chunk)
+        found = [
+            (window, self._network.analyse(tiles.cut_pixels(self._pixels, window.outer)))
+            for window in tiles.windows(chunk, self._header, self._network.halo)
+        ]
+        area = tiles.bounds([window.outer for window, _ in found]) if self._effort else core
         channels, device = self._network.config.latent_channels, self._network.device
-        y = torch.empty(channels, *tiles.size(core), device=device)
-        for window in tiles.windows(chunk, self._header, self._network.halo):
-            outer = self._network.analyse(tiles.cut_pixels(self._pixels, window.outer))
-            part = outer[tiles.latents_within(window.core, window.outer)]
-            y[tiles.latents_within(window.core, core)] = part
-        return y
+        y = torch.empty(channels, *tiles.size(area), device=device)
+        if self._effort:
+            for window, part in found:
+                y[tiles.latents_within(window.outer, area)] = part
+        for window, part in found:
+            inner = part[tiles.latents_within(window.core, window.outer)]
+            y[tiles.latents_within(window.core, area)] = inner
+        return Scene(y, area, core, chunk)

@@ -6,6 +6,7 @@ so that chunks meet without seams, and memory is bounded by the window.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,6 +118,12 @@ def inside(region: tuple[int, int, int, int], header: Header) -> Rect:
             f"{header.width} x {header.height} pixels"
         )
     return rect
+
+
+def bounds(rects: Sequence[Rect]) -> Rect:
+    """The smallest rectangle around some rectangles, of which there is at least one."""
+    lefts, tops, rights, bottoms = zip(*rects, strict=True)
+    return Rect(min(lefts), min(tops), max(rights), max(bottoms))
 
 
 def size(rect: Rect) -> tuple[int, int]:

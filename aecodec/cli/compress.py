@@ -37,6 +37,14 @@ Example:
 )
 @click.option("--target-bpp", type=float, metavar="BPP", help="The same in bits per pixel.")
 @click.option("--target-psnr", type=float, metavar="DB", help="Lowest PSNR.")
+@click.option(
+    "-e",
+    "--effort",
+    type=click.IntRange(0, 9),
+    default=0,
+    show_default=True,
+    help="Time spent on a smaller file.",
+)
 @options.strip
 @options.force
 @options.model(api.DEFAULT_MODEL, "Installed model, or a weights file.  [default: photo]")
@@ -45,6 +53,7 @@ Example:
 def command(
     source: Path,
     output: Path | None,
+    effort: int,
     strip: bool,
     force: bool,
     model: str,
@@ -61,6 +70,7 @@ def command(
         made = api.compress(
             source,
             output,
+            effort=effort,
             strip=strip,
             overwrite=force,
             model=model,

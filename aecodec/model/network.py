@@ -78,17 +78,26 @@ class Network:
         blocks = (self.config.analysis_blocks, self.config.synthesis_blocks)
         return max(at_16 + -(-at_8 // 2) for at_8, at_16 in blocks)
 
+    def to_input(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(h, w, 3) uint8 -> (1, 3, h, w) float32 in [-0.5, 0.5]."""
+        x = torch.tensor(pixels).to(self.device)
+        return x.permute(2, 0, 1)[None].float().div_(255).sub_(0.5)
+
     def analyse(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(h, w, 3) uint8, sides multiples of 16 -> y (C, h/16, w/16) float32."""
-        x = torch.tensor(pixels).to(self.device)
-        x = x.permute(2, 0, 1)[None].float().div_(255).sub_(0.5)
-        y: Tensor = self._net.analysis(x)[0]
+        y: Tensor = self._net.analysis(self.to_input(pixels))[0]
         return y
+
+    def decode(self, latents: Tensor, quality: float) -> Tensor:
+        """ŷ (1, C, h, w) float32, quality in [0, 7] -> (1, 3, 16h, 16w) float32."""
+        q = torch.full((1,), quality, device=self.device)
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        x: Tensor = self._net.synthesis(latents, q)
+        return x
 
     def synthesise(self, latents: Tensor, quality: float) -> NDArray[np.uint8]:
         """ŷ (C, h, w) float32, continuous quality in [0, 7] -> (16h, 16w, 3) uint8."""
-        q = torch.full((1,), quality, device=self.device)
-        x = self._net.synthesis(latents[None].contiguous(memory_format=torch.channels_last), q)
-        x = x[0].add_(0.5).mul_(255).round_().clamp_(0, 255)
+        x = self.decode(latents[None], quality)[0]
+        x = x.add_(0.5).mul_(255).round_().clamp_(0, 255)
         pixels: NDArray[np.uint8] = x.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return pixels

@@ -48,6 +48,8 @@ class Conditions:
     Attributes:
         scales: the chunk's scale indices, exact.
         gain: (1, C, 1, 1) quantisation steps per unit of y.
+        inverse: (1, C, 1, 1) units of ŷ per quantisation step.
+        groups: (C, H, W) context pass of each element.
     """
 
     def __init__(
@@ -63,12 +65,12 @@ class Conditions:
         integers = torch.from_numpy(z)
         self.scales = scale_head.chunk(integers, quality, size)
         self.gain = network.encoder_gain(q)
-        self._inverse = network.decoder_gain(q)
+        self.inverse = network.decoder_gain(q)
         features = network.hyper_synthesis(integers[None].to(device).float(), q)
         self._features = features[:, :, : size[0], : size[1]]
         self._context = network.context
         channels = network.config.latent_channels
-        self._pass = pass_index(channels, len(network.context), *size).to(device)
+        self.groups = pass_index(channels, len(network.context), *size).to(device)
 
     def walk(self, residual: Callable[[int, Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Run the context passes.
@@ -80,13 +82,13 @@ class Conditions:
         Returns:
             Residuals and ŷ, each (1, C, H, W) float32.
         """
-        residuals = latents = torch.zeros_like(self._pass, dtype=torch.float32)[None]
+        residuals = latents = torch.zeros_like(self.groups, dtype=torch.float32)[None]
         for p, context in enumerate(self._context):
             mean = context(self._features, latents if p else None) * self.gain
             found = residual(p, mean, residuals)
-            now = self._pass == p
+            now = self.groups == p
             residuals = torch.where(now, found, residuals)
-            latents = torch.where(now, (found + mean) * self._inverse, latents)
+            latents = torch.where(now, (found + mean) * self.inverse, latents)
         return residuals, latents
 
 
@@ -107,23 +109,29 @@ class Quantiser:
         self._net = network
         self._head = scale_head
         self._skip = skip
+        self.deadzone = deadzone
         config = network.config
         index = torch.arange(SCALE_LEVELS, dtype=torch.float32)
         log_scales = math.log(config.scale_min) + index * config.log_scale_step
-        thresholds = deadzone * _zero_thresholds(log_scales.exp())
-        self._thresholds = thresholds.to(network.encoder_gain.log_rows.device)
+        self._thresholds = _zero_thresholds(log_scales.exp()).to(
+            network.encoder_gain.log_rows.device
+        )
 
     def scales(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> ChunkScales:
         """Exact scale indices of a chunk, for ẑ (Cz, h, w) and y of size (H, W)."""
         return self._head.chunk(torch.from_numpy(z), quality, size)
 
-    def _hyper(self, y: Tensor, quality: int) -> NDArray[np.int32]:
+    def hyper(self, y: Tensor, quality: int) -> NDArray[np.int32]:
         """ẑ (Cz, h, w) of one chunk y (C, H, W) at a stored quality."""
         q = torch.full((1,), quality / QUALITY_STEPS, device=y.device)
         gained = y[None] * self._net.encoder_gain(q)
         h, w = hyper_shape(y.shape[1], y.shape[2])
         missing = (0, w * HYPER_STRIDE - y.shape[2], 0, h * HYPER_STRIDE - y.shape[1])
         return _integers(self._net.hyper_analysis(F.pad(gained, missing)).round()[0])
+
+    def conditions(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> Conditions:
+        """What ẑ (Cz, h, w) says about a chunk of y of size (H, W)."""
+        return Conditions(self._net, self._head, z, quality, size)
 
     def quantise(self, y: Tensor, quality: int) -> Symbols:
         """Integers of one chunk.
@@ -132,8 +140,19 @@ class Quantiser:
             y: (C, H, W) from the analysis transform, float32.
             quality: 0 to 3584.
         """
-        z = self._hyper(y, quality)
-        given = Conditions(self._net, self._head, z, quality, (y.shape[1], y.shape[2]))
+        return self.quantise_with(y, quality, self.hyper(y, quality), self.deadzone)[0]
+
+    def quantise_with(
+        self, y: Tensor, quality: int, z: NDArray[np.int32], deadzone: float | Tensor
+    ) -> tuple[Symbols, Tensor]:
+        """Integers of one chunk, and ŷ (1, C, H, W), for a given ẑ and strength of rounding.
+
+        Args:
+            y, quality: as for `quantise`.
+            z: (Cz, ⌈H/4⌉, ⌈W/4⌉).
+            deadzone: 0 to 1, for all or for each element (C, H, W).
+        """
+        given = self.conditions(z, quality, (y.shape[1], y.shape[2]))
         gained = y[None] * given.gain
         scales = given.scales
         index = scales.index(0, gained[0])
@@ -143,17 +162,17 @@ class Quantiser:
             if 0 < p < scales.passes:
                 index = torch.where(scales.groups < p, index, scales.index(p, known[0]))
             exact = gained - mean
-            threshold = self._thresholds[index.to(y.device).long()]
+            threshold = self._thresholds[index.to(y.device).long()] * deadzone
             magnitude = (exact.abs() + 0.5 - threshold).floor().clamp(min=0)
             return torch.where((index >= self._skip).to(y.device), magnitude * exact.sign(), 0.0)
 
-        residuals, _ = given.walk(residual)
+        residuals, decoded = given.walk(residual)
         groups = scales.groups.cpu().numpy().astype(np.uint8)
-        return Symbols(z, _integers(residuals[0]), index.cpu().numpy(), groups)
+        return Symbols(z, _integers(residuals[0]), index.cpu().numpy(), groups), decoded
 
     def dequantise(self, z: NDArray[np.int32], q: NDArray[np.int32], quality: int) -> Tensor:
         """ŷ (C, H, W) float32, ready for the synthesis transform."""
-        given = Conditions(self._net, self._head, z, quality, (q.shape[1], q.shape[2]))
+        given = self.conditions(z, quality, (q.shape[1], q.shape[2]))
         known = torch.from_numpy(q).to(given.gain.device).float()[None]
         return given.walk(lambda p, mean, so_far: known)[1][0]
 

@@ -93,6 +93,8 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     quality = options.get("quality", -1)
     if quality not in (-1, "keep"):
         chosen["quality"] = quality
+    if "effort" in options:
+        chosen["effort"] = options["effort"]
     items = []
     for kind, key in ((EXIF, "exif"), (ICC, "icc_profile"), (XMP, "xmp")):
         data = options.get(key, image.info.get(key) if key != "exif" else None)
