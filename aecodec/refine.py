@@ -34,12 +34,12 @@ from .model.quantiser import Conditions, Symbols
 GREEDY_STEPS = (0, 1, 2, 4, 8, 3, 3, 4, 5, 6)
 """Passes of greedy rounding of each effort, 0 to 9."""
 
-ANNEALING_STEPS = (0, 0, 0, 0, 0, 50, 100, 200, 350, 600)
+ANNEALING_STEPS = (0, 0, 0, 0, 0, 60, 120, 250, 450, 800)
 """Gradient steps of annealing before them."""
 
 MAX_EFFORT = len(GREEDY_STEPS) - 1
 
-_LEARNING_RATE = 0.03  # quantisation steps, of Adam; falls to a tenth
+_LEARNING_RATE = 0.4  # quantisation steps, of Adam, over √steps; falls to a tenth
 _TEMPERATURES = (0.5, 0.13)  # first and last
 _MOVED_AT_ONCE = 0.8  # of the residuals whose move pays; a few wait, as they may interact
 
@@ -207,10 +207,11 @@ class _Problem:
         with torch.inference_mode(False), torch.enable_grad():
             core = self._around[0][self._own]
             latents = (core[None] * self._given.gain).requires_grad_()
-            optimiser = torch.optim.Adam([latents], lr=_LEARNING_RATE, betas=(0.9, 0.999))
+            rate = _LEARNING_RATE / steps**0.5
+            optimiser = torch.optim.Adam([latents], lr=rate, betas=(0.9, 0.999))
             for step in range(steps):
                 done = step / max(steps - 1, 1)
-                optimiser.param_groups[0]["lr"] = _LEARNING_RATE * (1 - 0.9 * done)
+                optimiser.param_groups[0]["lr"] = rate * (1 - 0.9 * done)
                 temperature = _TEMPERATURES[0] * (_TEMPERATURES[1] / _TEMPERATURES[0]) ** done
                 bits, decoded = self._anneal(latents, self._given, temperature, self._rng)
                 loss = self._error(decoded) * self._weight + bits / self._pixels
