@@ -12,6 +12,7 @@ model has scale context: they are integers too, and decoded before they are need
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -130,12 +131,12 @@ class IntegerScaleHead:
         a: Tensor = z.to(self._device).double().clamp(-INPUT_LIMIT, INPUT_LIMIT)
         a = a * 2**ACTIVATION_BITS
         for weight, bias in list(zip(self._weights, self._biases, strict=True))[:-1]:
-            total = _conv(a, weight) + _row(bias, quality)
+            total = _conv(a, weight).add_(_row(bias, quality))
             a = F.pixel_shuffle(_activate(total), 2)
         return a
 
     def _base(self, features: Tensor, quality: int) -> Tensor:
-        return _conv(features, self._weights[-1]) + _row(self._biases[-1], quality)
+        return _conv(features, self._weights[-1]).add_(_row(self._biases[-1], quality))
 
 
 class ChunkScales:
@@ -152,6 +153,7 @@ class ChunkScales:
         self._base, self._features = base, features
         self._contexts, self._quality = contexts, quality
         self.passes = 1 + len(contexts)
+        self._levels = _levels().to(base.device)
         self.groups = pass_index(base.shape[1], self.passes, *base.shape[2:]).to(base.device)
 
     def index(self, p: int, q: Tensor) -> Tensor:
@@ -164,11 +166,12 @@ class ChunkScales:
         Returns:
             (C, H, W) uint8, values 0 to 63.
         """
-        total = self._base
+        total = self._base.clone()
         if p > 0:
-            known = torch.where(self.groups < p, q.to(self.groups.device).double(), 0.0)
-            level = (magnitude_level(known) * 2**ACTIVATION_BITS).floor()
-            total = total + self._contexts[p - 1](level[None], self._features, self._quality)
+            magnitude = q.to(self.groups.device).int().abs().clamp_(max=1023)
+            magnitude.masked_fill_(self.groups >= p, 0)
+            level = self._levels[magnitude.long()]
+            total += self._contexts[p - 1](level[None], self._features, self._quality)
         return _to_index(total)[0]
 
 
@@ -181,24 +184,39 @@ class _IntegerContext:
 
     def __call__(self, level: Tensor, features: Tensor, quality: int) -> Tensor:
         known, head, spatial, tail = self._weights
-        total = _conv(level, known) + _conv(features, head)
-        a = _activate(total + _row(self._biases[0], quality))
-        a = _activate(_conv(a, spatial) + _row(self._biases[1], quality))
+        total = _conv(level, known).add_(_conv(features, head))
+        a = _activate(total.add_(_row(self._biases[0], quality)))
+        a = _activate(_conv(a, spatial).add_(_row(self._biases[1], quality)))
         return _conv(a, tail)
+
+
+@lru_cache(maxsize=1)
+@torch.inference_mode(False)
+def _levels() -> Tensor:
+    """`magnitude_level` of 0 to 1023 with 8 fractional bits, float64."""
+    levels: Tensor = (magnitude_level(torch.arange(1024).double()) * 2**ACTIVATION_BITS).floor()
+    return levels
 
 
 def _conv(a: Tensor, weight: Tensor) -> Tensor:
     # rounded at once: an algorithm that does not sum exactly is off by far less than 1/2
-    total: Tensor = F.conv2d(a, weight, padding=weight.shape[-1] // 2).round()
+    if weight.shape[-1] == 1:  # a convolution in float64 would copy its input first
+        total = (weight[:, :, 0, 0] @ a.flatten(2)).reshape(-1, len(weight), *a.shape[2:])
+    else:
+        total = F.conv2d(a, weight, padding=weight.shape[-1] // 2)
+    total.round_()
     return total
 
 
+# What follows works in place: tensors are large, and fresh memory costs more than the sums.
+
+
 def _activate(total: Tensor) -> Tensor:
-    return _shift(total, WEIGHT_BITS).clamp(0, INPUT_LIMIT << ACTIVATION_BITS)
+    return _shift(total, WEIGHT_BITS).clamp_(0, INPUT_LIMIT << ACTIVATION_BITS)
 
 
 def _to_index(total: Tensor) -> Tensor:
-    index = _shift(total, WEIGHT_BITS + ACTIVATION_BITS).clamp(0, SCALE_LEVELS - 1)
+    index = _shift(total, WEIGHT_BITS + ACTIVATION_BITS).clamp_(0, SCALE_LEVELS - 1)
     return index.to(torch.uint8)
 
 
@@ -213,4 +231,4 @@ def _row(rows: Tensor, quality: int) -> Tensor:
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """floor((x + 2^(bits-1)) / 2^bits), exact in float64."""
-    return (x + float(2 ** (bits - 1))).mul(2.0**-bits).floor()
+    return x.add_(float(2 ** (bits - 1))).mul_(2.0**-bits).floor_()
