@@ -51,7 +51,7 @@ class Codec:
         model: name of an installed model, its identity, or a weights file.
         device: "cpu", "cuda", ...
         threads: how many CPU threads compute at a time; None leaves the choice to torch.
-            Bytes are the same for any number.
+            Bytes are the same for any number: to that end a chunk is coded by one thread.
         precision: of the transforms: "auto", "float32", "float64" or "bfloat16".
 
     Raises:
@@ -148,7 +148,7 @@ class Codec:
             colour=ColourMode.GRAY if pixels.ndim == 2 else ColourMode.RGB,
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
-        with self._workers(header) as workers:
+        with self._workers(header, exact=True) as workers:
             encoding = Encoding(
                 self.network,
                 workers,
@@ -361,9 +361,9 @@ class Codec:
                 tally.did(tiles.area(rect))
         return image
 
-    def _workers(self, header: Header) -> Workers:
+    def _workers(self, header: Header, *, exact: bool = False) -> Workers:
         rows, cols = grid_shape(header)
-        return Workers(self.threads, rows * cols)
+        return Workers(self.threads, rows * cols, exact=exact)
 
 
 @contextmanager

@@ -111,16 +111,20 @@ def test_large_chunks_have_several_windows(
     assert np.abs(again.astype(int) - whole).mean() < 0.5
 
 
-@pytest.mark.parametrize("log2", [6, 7, 10])
-def test_bytes_are_the_same_for_any_number_of_threads(photo: np.ndarray, log2: int) -> None:
+@pytest.mark.parametrize("log2", [7, 10])
+def test_bytes_are_the_same_for_any_number_of_threads(
+    photographs: list[np.ndarray], log2: int
+) -> None:
+    """At the highest quality, where the last bit of a sum decides a rounding now and then."""
+    image = photographs[0]
     one, two, four = (Codec(precision="float32", threads=n) for n in (1, 2, 4))
     before = torch.get_num_threads()
-    data = coded(one, photo, log2, quality=60)
-    assert coded(two, photo, log2, quality=60) == data
-    assert coded(four, photo, log2, quality=60) == data
-    pixels = one.decode(data).astype(int)
-    assert np.abs(two.decode(data) - pixels).max() <= 1
-    assert np.abs(four.decode(data) - pixels).max() <= 1
+    expected = coded(one, image, log2, quality=100)
+    assert coded(two, image, log2, quality=100) == expected
+    assert coded(four, image, log2, quality=100) == expected
+    pixels = one.decode(expected).astype(int)
+    assert np.abs(two.decode(expected) - pixels).max() <= 1
+    assert np.abs(four.decode(expected) - pixels).max() <= 1
     assert torch.get_num_threads() == before
 
 
