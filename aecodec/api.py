@@ -36,6 +36,7 @@ def encode(
     target_psnr: float | None = None,
     effort: int = 0,
     metadata: tuple[Metadata, ...] = (),
+    preview: bool = False,
     model: StrPath = DEFAULT_MODEL,
     device: str = "cpu",
     threads: int | None = None,
@@ -53,6 +54,8 @@ def encode(
         target_psnr: dB over all samples, met from above.
         effort: 0 (one pass) to 9: time spent on a smaller file; see `aecodec.refine`.
         metadata: EXIF, ICC and XMP to store behind the picture.
+        preview: whether to store a small picture, too, for `decode(preview=True)`; it takes
+            1 to 3 % of the file.
         model: name of an installed model, or a weights file.
         device: "cpu", "cuda", ...
         threads: how many CPU threads compute; None leaves the choice to torch. The
@@ -68,13 +71,16 @@ def encode(
     """
     aim = Aim(quality, target_size, target_bpp, target_psnr)
     codec = _codec(os.fspath(model), device, threads)
-    return codec.encode_to(aim, image, effort=effort, metadata=metadata, progress=progress)
+    return codec.encode_to(
+        aim, image, effort=effort, metadata=metadata, preview=preview, progress=progress
+    )
 
 
 def decode(
     data: bytes | AecFile,
     *,
     region: tuple[int, int, int, int] | None = None,
+    preview: bool = False,
     model: StrPath | None = None,
     limits: Limits | None = None,
     device: str = "cpu",
@@ -88,6 +94,8 @@ def decode(
         data: the whole file, or what `aecodec.container.parse` made of it.
         region: (x, y, width, height) in pixels: only that part, at the cost of the
             chunks it lies in.
+        preview: whether to give the whole picture at one eighth of its size; quickest for
+            files that were made with one, see `encode`.
         model: None takes the installed model whose identity the file names; else
             the name of a model, or a weights file.
         limits: what bytes to accept; None for the default ones.
@@ -97,7 +105,7 @@ def decode(
         progress: as for `encode`.
 
     Returns:
-        `uint8` of shape (H, W, 3), or (H, W) for gray.
+        `uint8` of shape (H, W, 3), or (H, W) for gray; ⌈H/8⌉ and ⌈W/8⌉ for a preview.
 
     Raises:
         FormatError: not an `.aec` file, or a damaged one.
@@ -106,7 +114,7 @@ def decode(
     """
     file = data if isinstance(data, AecFile) else _parse(data, limits, name)
     codec = _codec_of(file.header, model, device, threads, name)
-    return codec.decode(file, region=region, name=name, progress=progress)
+    return codec.decode(file, region=region, preview=preview, name=name, progress=progress)
 
 
 def recover(
@@ -170,6 +178,7 @@ def compress(
     target_psnr: float | None = None,
     effort: int = 0,
     strip: bool = False,
+    preview: bool = False,
     overwrite: bool = False,
     model: StrPath = DEFAULT_MODEL,
     limits: Limits | None = None,
@@ -182,7 +191,7 @@ def compress(
     Args:
         src: any image file that Pillow reads; see `aecodec.pixels.read_image`.
         dst: the `.aec` file to write.
-        quality, target_size, target_bpp, target_psnr, effort: as for `encode`.
+        quality, target_size, target_bpp, target_psnr, effort, preview: as for `encode`.
         model, device, threads, progress: as for `encode`.
         strip: whether EXIF, ICC profile and XMP are left out.
         overwrite: whether an existing file may be replaced.
@@ -208,7 +217,12 @@ def compress(
     with _naming(src):
         metadata = () if strip else image.metadata
         data = codec.encode_to(
-            aim, image.pixels, effort=effort, metadata=metadata, progress=progress
+            aim,
+            image.pixels,
+            effort=effort,
+            metadata=metadata,
+            preview=preview,
+            progress=progress,
         )
     pixels.write_bytes(dst, data, overwrite=overwrite)
     return info(data)
@@ -219,6 +233,7 @@ def decompress(
     dst: StrPath,
     *,
     region: tuple[int, int, int, int] | None = None,
+    preview: bool = False,
     strip: bool = False,
     overwrite: bool = False,
     model: StrPath | None = None,
@@ -233,7 +248,7 @@ def decompress(
         src: the `.aec` file.
         dst: the image file; its extension chooses the format, see
             `aecodec.pixels.WRITERS`.
-        region: as for `decode`.
+        region, preview: as for `decode`.
         strip: whether metadata are left out.
         overwrite: whether an existing file may be replaced.
         model, limits, device, threads, progress: as for `decode`.
@@ -256,6 +271,7 @@ def decompress(
     image = decode(
         file,
         region=region,
+        preview=preview,
         model=model,
         device=device,
         threads=threads,

@@ -58,7 +58,13 @@ def _read_symbols(network: Network, file: AecFile, number: int) -> Symbols:
 
 
 def parts(
-    network: Network, workers: Workers, header: Header, source: Source, wanted: Rect
+    network: Network,
+    workers: Workers,
+    header: Header,
+    source: Source,
+    wanted: Rect,
+    *,
+    scale: int = 1,
 ) -> Iterator[tuple[Rect, NDArray[np.uint8]]]:
     """Pixels of a picture, window by window, before its orientation is applied.
 
@@ -71,15 +77,18 @@ def parts(
         header: of the file.
         source: the integers of its chunks.
         wanted: the pixels to return.
+        scale: 1, or `PREVIEW_SCALE` for a preview of the whole picture.
 
     Yields:
-        Rectangles that together make up `wanted`, and their pixels: (h, w, 3) or (h, w).
+        Rectangles that together make up `wanted`, shrunk by the scale, and their
+        pixels: (h, w, 3) or (h, w).
     """
+    halo = network.halo if scale == 1 else 0
     windows = [
         (number, window)
         for number, chunk in enumerate(chunk_grid(header).rects)
         if tiles.overlap(chunk, wanted)
-        for window in tiles.windows(chunk, header, network.halo)
+        for window in tiles.windows(chunk, header, halo)
         if tiles.overlap(window.rect, wanted)
     ]
     last_use = {
@@ -109,12 +118,12 @@ def parts(
 
     def pixels(item: tuple[Window, torch.Tensor | None]) -> tuple[Rect, NDArray[np.uint8]]:
         window, outer = item
-        rect = tiles.overlap(window.rect, wanted) or window.rect
+        rect = tiles.shrunk(tiles.overlap(window.rect, wanted) or window.rect, scale)
         if outer is None:
             part = np.full((*tiles.size(rect), 3), LOST, np.uint8)
         else:
-            whole = network.synthesise(outer, header.q)
-            part = whole[tiles.within(rect, tiles.pixels(window.outer))]
+            whole = network.synthesise(outer, header.q) if scale == 1 else network.preview(outer)
+            part = whole[tiles.within(rect, tiles.pixels(window.outer, scale))]
         return rect, part if header.colour is ColourMode.RGB else _gray(part)
 
     yield from workers.map(pixels, surrounded())

@@ -18,6 +18,8 @@ QUALITY_MAX = 3584  # q = 7
 DEFAULT_CHUNK_LOG2 = 10  # chunks of 1024 x 1024 pixels
 STRIDE = 16  # pixels per position of y, each way
 EXIF, ICC, XMP = b"eXIF", b"iCCP", b"xMP "  # metadata types this release writes
+PREVIEW = b"pREV"  # metadata type: the picture at one eighth, as an .aec file
+PREVIEW_SCALE = 8  # pixels of the picture per pixel of a preview, each way
 
 
 class ColourMode(IntEnum):

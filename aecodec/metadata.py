@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from aecodec.layout import EXIF, ICC, XMP, Metadata
+from aecodec.layout import EXIF, ICC, PREVIEW, XMP, Metadata
 
 log = logging.getLogger("aecodec")
 
@@ -87,7 +87,7 @@ def info(items: Iterable[Metadata]) -> dict[str, bytes]:
 
 def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, Any]:
     """Arguments for Pillow's `save` in a format; what it cannot carry is logged."""
-    items = list(items)
+    items = [item for item in items if item.type != PREVIEW]
     lost = [i.type.decode() for i in items if kind not in _CARRIERS.get(i.type, set())]
     if lost:
         log.info("%s: %s cannot be kept in a %s file", name, ", ".join(lost), kind)

@@ -21,23 +21,25 @@ class Workers:
 
     With at least as many chunks as threads, every chunk computes on one thread: torch's
     own threads gain less, since much of a chunk's work is not torch's. With fewer
-    chunks, torch gets the threads that are left over.
+    chunks, torch may use the threads that are left over.
 
     Args:
         threads: how many compute at a time; None for as many as torch would use.
         jobs: number of chunks.
+        exact: whether every chunk computes on one thread however few there are. Sums of
+            many terms come out differently in the last bit on several.
 
     Raises:
         InputError: less than one thread.
     """
 
-    def __init__(self, threads: int | None, jobs: int) -> None:
+    def __init__(self, threads: int | None, jobs: int, *, exact: bool = False) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
         self._before = torch.get_num_threads()
         threads = threads or self._before
         self._count = max(min(threads, jobs), 1)
-        self._inside = threads // self._count
+        self._inside = 1 if exact else threads // self._count
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Workers:

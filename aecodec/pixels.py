@@ -164,6 +164,11 @@ def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(Image.fromarray(image).transpose(turn))
 
 
+def reduced(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Means of squares of scale × scale pixels, of what there is of them at the edges."""
+    return np.asarray(Image.fromarray(image).reduce(scale))
+
+
 def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | None = None) -> None:
     """Find out early that a file cannot be written; nothing is created.
 

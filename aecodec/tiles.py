@@ -60,14 +60,13 @@ def windows(chunk: Rect, header: Header, halo: int) -> list[Window]:
 
 
 def positions(rect: Rect) -> Rect:
-    """Positions of y that a rectangle of pixels needs."""
-    right, bottom = -(-rect.right // STRIDE), -(-rect.bottom // STRIDE)
-    return Rect(rect.left // STRIDE, rect.top // STRIDE, right, bottom)
+    """Positions of y that a rectangle of pixels needs; left and top are multiples of 16."""
+    return shrunk(rect, STRIDE)
 
 
-def pixels(rect: Rect) -> Rect:
-    """Pixels of a rectangle of positions of y."""
-    return Rect(*(STRIDE * side for side in rect))
+def pixels(rect: Rect, scale: int = 1) -> Rect:
+    """Pixels of a rectangle of positions of y, in the picture shrunk by a scale."""
+    return Rect(*(STRIDE // scale * side for side in rect))
 
 
 def chunks_under(outer: Rect, header: Header) -> list[int]:
@@ -124,6 +123,13 @@ def bounds(rects: Sequence[Rect]) -> Rect:
     """The smallest rectangle around some rectangles, of which there is at least one."""
     lefts, tops, rights, bottoms = zip(*rects, strict=True)
     return Rect(min(lefts), min(tops), max(rights), max(bottoms))
+
+
+def shrunk(rect: Rect, scale: int) -> Rect:
+    """The rectangle in a picture shrunk by a scale; left and top are multiples of it."""
+    return Rect(
+        rect.left // scale, rect.top // scale, -(-rect.right // scale), -(-rect.bottom // scale)
+    )
 
 
 def size(rect: Rect) -> tuple[int, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,13 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal to noise ratio of two uint8 arrays, in dB."""
     error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-10)))
+
+
+@contextmanager
+def chunks_of(log2: int) -> Iterator[None]:
+    """Encode with another chunk side, 2**log2 pixels."""
+    from aecodec.container import Header
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aecodec.codec.Header", lambda **kw: Header(**kw, chunk_log2=log2))
+        yield

@@ -45,6 +45,7 @@ Example:
     show_default=True,
     help="Time spent on a smaller file.",
 )
+@click.option("--preview", is_flag=True, help="Store a small picture, too: 1 to 3 % of the file.")
 @options.strip
 @options.force
 @options.model(api.DEFAULT_MODEL, "Installed model, or a weights file.  [default: photo]")
@@ -54,6 +55,7 @@ def command(
     source: Path,
     output: Path | None,
     effort: int,
+    preview: bool,
     strip: bool,
     force: bool,
     model: str,
@@ -71,6 +73,7 @@ def command(
             source,
             output,
             effort=effort,
+            preview=preview,
             strip=strip,
             overwrite=force,
             model=model,

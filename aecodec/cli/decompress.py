@@ -41,6 +41,7 @@ def _region(
 @click.argument("source", metavar="INPUT", type=options.FILE)
 @click.argument("output", metavar="[OUTPUT]", required=False, type=options.FILE)
 @click.option("--region", callback=_region, metavar="X,Y,W,H", help="Only that part, in pixels.")
+@click.option("--preview", is_flag=True, help="The whole picture at one eighth of its size.")
 @click.option("--best-effort", is_flag=True, help="Decode what is left of a damaged file.")
 @options.strip
 @options.force
@@ -51,6 +52,7 @@ def command(
     source: Path,
     output: Path | None,
     region: tuple[int, int, int, int] | None,
+    preview: bool,
     best_effort: bool,
     strip: bool,
     force: bool,
@@ -69,15 +71,18 @@ def command(
         "threads": threads,
     }
     if best_effort:
-        if region is not None:
-            raise click.UsageError("--best-effort decodes the whole picture, not a --region")
+        if region is not None or preview:
+            raise click.UsageError("--best-effort decodes the whole picture, at its own size")
         return _rescue(source, output, force, machine)
+    if preview and region is not None:
+        raise click.UsageError("--preview shows the whole picture, not a --region")
     start = time.perf_counter()
     with options.progress_bar(quiet) as progress:
         found = api.decompress(
             source,
             output,
             region=region,
+            preview=preview,
             strip=strip,
             overwrite=force,
             progress=progress,

@@ -97,7 +97,14 @@ class Network:
 
     def synthesise(self, latents: Tensor, quality: float) -> NDArray[np.uint8]:
         """ŷ (C, h, w) float32, continuous quality in [0, 7] -> (16h, 16w, 3) uint8."""
-        x = self.decode(latents[None], quality)[0]
-        x = x.add_(0.5).mul_(255).round_().clamp_(0, 255)
-        pixels: NDArray[np.uint8] = x.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        return pixels
+        return _pixels(self.decode(latents[None], quality)[0])
+
+    def preview(self, latents: Tensor) -> NDArray[np.uint8]:
+        """ŷ (C, h, w) float32 -> (2h, 2w, 3) uint8: one eighth of what `synthesise` gives."""
+        return _pixels(self._net.synthesis.eighth(latents[None])[0])
+
+
+def _pixels(x: Tensor) -> NDArray[np.uint8]:
+    x = x.add_(0.5).mul_(255).round_().clamp_(0, 255)
+    pixels: NDArray[np.uint8] = x.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return pixels

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -46,7 +47,6 @@ class Conditions:
     """All that ẑ and the quality say about one chunk of y.
 
     Attributes:
-        scales: the chunk's scale indices, exact.
         gain: (1, C, 1, 1) quantisation steps per unit of y.
         inverse: (1, C, 1, 1) units of ŷ per quantisation step.
         groups: (C, H, W) context pass of each element.
@@ -63,7 +63,7 @@ class Conditions:
         device = network.encoder_gain.log_rows.device
         q = torch.full((1,), quality / QUALITY_STEPS, device=device)
         integers = torch.from_numpy(z)
-        self.scales = scale_head.chunk(integers, quality, size)
+        self._scales_of = partial(scale_head.chunk, integers, quality, size)
         self.gain = network.encoder_gain(q)
         self.inverse = network.decoder_gain(q)
         features = network.hyper_synthesis(integers[None].to(device).float(), q)
@@ -71,6 +71,11 @@ class Conditions:
         self._context = network.context
         channels = network.config.latent_channels
         self.groups = pass_index(channels, len(network.context), *size).to(device)
+
+    @cached_property
+    def scales(self) -> ChunkScales:
+        """The chunk's scale indices, exact; a decoder has them already."""
+        return self._scales_of()
 
     def walk(self, residual: Callable[[int, Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Run the context passes.

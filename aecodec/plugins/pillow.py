@@ -4,8 +4,9 @@
     >>> Image.open("photo.aec").size       # reads the header alone
     >>> image.save("photo.aec", quality=60)
 
-Options of `save`: quality, target_size, target_bpp, target_psnr, model, exif,
-icc_profile, xmp. imageio reads and writes through Pillow.
+Options of `save`: quality, target_size, target_bpp, target_psnr, preview, model, exif,
+icc_profile, xmp. `Image.draft` and `Image.thumbnail` decode the preview where it is large
+enough. imageio reads and writes through Pillow.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from PIL import Image, ImageFile
 from aecodec import api
 from aecodec.container import Limits, is_aec, parse, read_header
 from aecodec.errors import AecError
-from aecodec.layout import EXIF, ICC, XMP, ColourMode, Metadata
+from aecodec.layout import EXIF, ICC, PREVIEW_SCALE, XMP, ColourMode, Metadata
 from aecodec.metadata import info
 from aecodec.rate import quality_from_index
 
 FORMAT = "AEC"
 MIME = "image/x-aec"
-_TARGETS = ("target_size", "target_bpp", "target_psnr")
+_PASSED_ON = ("target_size", "target_bpp", "target_psnr", "preview")
 
 
 class AecImageFile(ImageFile.ImageFile):
@@ -47,7 +48,25 @@ class AecImageFile(ImageFile.ImageFile):
         self.info["quality"] = quality_from_index(header.quality)
         fp.seek(start)
         self.tile = [ImageFile._Tile("aec", (0, 0, *self._size), start, ())]
-        self._decoded = False
+        self._decoded = self._preview = False
+
+    def draft(
+        self, mode: str | None, size: tuple[int, int] | None
+    ) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Choose the preview, if it is large enough for the size; `thumbnail` asks for it.
+
+        Returns:
+            The mode and the box of the picture within the preview's pixels, or None if
+            the picture will be decoded in full.
+        """
+        width, height = self._size
+        if size is None or self._decoded or self._preview:
+            return None
+        if min(width // max(size[0], 1), height // max(size[1], 1)) < PREVIEW_SCALE:
+            return None
+        self._preview = True
+        self._size = (-(-width // PREVIEW_SCALE), -(-height // PREVIEW_SCALE))
+        return self._mode, (0, 0, width / PREVIEW_SCALE, height / PREVIEW_SCALE)
 
     def load(self) -> Any:
         """Decode once, and hand the raw samples to Pillow.
@@ -61,7 +80,7 @@ class AecImageFile(ImageFile.ImageFile):
             data = fp.read()
             try:
                 file = parse(data, limits=_pillow_decides())
-                pixels = api.decode(file)
+                pixels = api.decode(file, preview=self._preview)
                 self.info.update(info(file.metadata))
             except AecError as error:
                 raise OSError(str(error)) from error
@@ -89,7 +108,7 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         OSError: the image or an option cannot be coded.
     """
     options = dict(image.encoderinfo)
-    chosen = {key: options[key] for key in _TARGETS if key in options}
+    chosen = {key: options[key] for key in _PASSED_ON if key in options}
     quality = options.get("quality", -1)
     if quality not in (-1, "keep"):
         chosen["quality"] = quality
