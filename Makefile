@@ -4,13 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-browser lint clean
 
 demo: $(VENV)/.demo
 	$(PY) benchmarks/demo.py
 
 test: lint
 	$(PY) -m pytest -q
+
+# Needs a Chromium on this machine.
+test-browser: $(VENV)/.dev
+	$(PY) -m pip install --quiet -e '.[browser]'
+	$(PY) -m pytest -q -m browser
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
