@@ -1,0 +1,48 @@
+"""Fills in what the manual takes from the repository: measured numbers, help texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from aecodec.cli.main import COMMANDS, cli
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "kodak" / "results.json"
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace markers; MkDocs calls this for every page."""
+    for marker, text in (("<!-- kodak-table -->", kodak_table), ("<!-- commands -->", commands)):
+        if marker in markdown:
+            markdown = markdown.replace(marker, text())
+    return markdown
+
+
+def kodak_table() -> str:
+    """Rate and distortion of aecodec at every measured quality."""
+    data = json.loads(RESULTS.read_text(encoding="utf-8"))
+    (settings,) = (codec["settings"] for codec in data["codecs"] if codec["name"] == "aecodec")
+    curves = {c["metric"]: c for c in data["curves"] if c["codec"] == "aecodec"}
+    psnr, ssim = curves["psnr"], curves["ms_ssim_db"]
+    lines = [
+        f"Mean of the {len(data['images'])} Kodak images, model `{data['model']}`.",
+        "",
+        "| quality | bpp | PSNR, dB | MS-SSIM, dB |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    rows = zip(settings, psnr["bpp"], psnr["quality"], ssim["quality"], strict=True)
+    lines += [f"| {q:g} | {bpp:.3f} | {db:.2f} | {similar:.2f} |" for q, bpp, db, similar in rows]
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """The help of every command, as a terminal shows it."""
+    parts = []
+    for name in ("", *COMMANDS):
+        arguments = [*name.split(), "--help"]
+        done = CliRunner().invoke(cli, arguments, prog_name="aecodec", terminal_width=80)
+        parts.append(f"## aecodec {name}\n\n```text\n{done.output}```\n")
+    return "\n".join(parts)
