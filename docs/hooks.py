@@ -10,20 +10,21 @@ from click.testing import CliRunner
 
 from aecodec.cli.main import COMMANDS, cli
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "kodak" / "results.json"
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace markers; MkDocs calls this for every page."""
-    for marker, text in (("<!-- kodak-table -->", kodak_table), ("<!-- commands -->", commands)):
-        if marker in markdown:
-            markdown = markdown.replace(marker, text())
+    fillings = {"kodak-table": kodak_table, "effort-table": effort_table, "commands": commands}
+    for name, text in fillings.items():
+        if f"<!-- {name} -->" in markdown:
+            markdown = markdown.replace(f"<!-- {name} -->", text())
     return markdown
 
 
 def kodak_table() -> str:
     """Rate and distortion of aecodec at every measured quality."""
-    data = json.loads(RESULTS.read_text(encoding="utf-8"))
+    data = json.loads((RESULTS / "kodak" / "results.json").read_text(encoding="utf-8"))
     (settings,) = (codec["settings"] for codec in data["codecs"] if codec["name"] == "aecodec")
     curves = {c["metric"]: c for c in data["curves"] if c["codec"] == "aecodec"}
     psnr, ssim = curves["psnr"], curves["ms_ssim_db"]
@@ -36,6 +37,12 @@ def kodak_table() -> str:
     rows = zip(settings, psnr["bpp"], psnr["quality"], ssim["quality"], strict=True)
     lines += [f"| {q:g} | {bpp:.3f} | {db:.2f} | {similar:.2f} |" for q, bpp, db, similar in rows]
     return "\n".join(lines)
+
+
+def effort_table() -> str:
+    """What every measured effort costs and brings, once that has been measured."""
+    table = RESULTS / "effort" / "effort.md"
+    return table.read_text(encoding="utf-8") if table.exists() else ""
 
 
 def commands() -> str:
