@@ -4,13 +4,22 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-browser lint docs clean
 
 demo: $(VENV)/.demo
 	$(PY) benchmarks/demo.py
 
-test: lint
+test: lint docs
 	$(PY) -m pytest -q
+
+# The manual, as a site that loads nothing from outside.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+
+# Needs a Chromium on this machine.
+test-browser: $(VENV)/.dev
+	$(PY) -m pip install --quiet -e '.[browser]'
+	$(PY) -m pytest -q -m browser
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
@@ -30,4 +39,4 @@ $(PY):
 	$(PY) -m pip install --quiet --upgrade pip
 
 clean:
-	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo site .mypy_cache .pytest_cache .ruff_cache .hypothesis

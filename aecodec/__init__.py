@@ -3,9 +3,12 @@
     >>> import aecodec
     >>> data = aecodec.encode(image, quality=75)        # (H, W, 3) or (H, W) uint8, or a PIL image
     >>> image = aecodec.decode(data)
-    >>> aecodec.compress("photo.png", "photo.aec", quality=60)
-    >>> aecodec.decompress("photo.aec", "photo.out.png")
-    >>> aecodec.info("photo.aec").bpp
+    >>> made = aecodec.compress("photo.png", "photo.aec", quality=60)
+    >>> made.width, made.height, made.mode
+    (528, 352, 'RGB')
+    >>> made = aecodec.decompress("photo.aec", "photo.out.png")
+    >>> aecodec.info("photo.aec").quality
+    60.0
 
 Importing the package is cheap: NumPy, Pillow and torch are loaded by the first call that needs
 them, and `info` needs none of them. Every error raised on purpose is an `AecError`.

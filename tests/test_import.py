@@ -50,6 +50,7 @@ def test_info_loads_neither_torch_nor_numpy():
         ["info", "--help"],
         ["verify", "--help"],
         ["models", "--help"],
+        ["compare", "--help"],
         ["bench", "--help"],
         ["train", "--help"],
         ["export", "--help"],

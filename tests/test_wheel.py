@@ -53,11 +53,12 @@ def test_what_is_in_it(wheel):
     assert "aecodec = aecodec.cli.main:main" in entry_points
 
 
-def test_every_module_of_the_checkout_is_in_it(wheel):
+def test_every_module_and_data_file_of_the_checkout_is_in_it(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "aecodec").rglob("*.py")}
-    assert modules <= names
+    files = [*(ROOT / "aecodec").rglob("*.py"), *(ROOT / "aecodec").glob("*/data/*")]
+    wanted = {path.relative_to(ROOT).as_posix() for path in files}
+    assert {"aecodec/cli/main.py", "aecodec/measure/data/compare.html"} <= wanted <= names
 
 
 def test_it_works_elsewhere(installed, tmp_path, photo_file):

@@ -22,6 +22,7 @@ COMMANDS = {
     "info": "Show what an .aec file says about itself.",
     "verify": "Check that .aec files are whole and decode exactly.",
     "models": "List the installed models.",
+    "compare": "Show images beside other codecs at the same size, in an HTML page.",
     "bench": "Measure rate, distortion and speed beside other codecs.",
     "train": "Train a model.",
     "export": "Turn a training run into a weights file.",

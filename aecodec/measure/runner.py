@@ -56,8 +56,12 @@ def find_images(folder: Path, limit: int | None = None) -> list[Path]:
 
 
 def load_image(path: Path) -> RGB:
-    """An image file's samples as 8-bit RGB, as stored (no rotation, no alpha)."""
-    from PIL import Image
+    """An image file's samples as 8-bit RGB, upright; alpha is dropped.
+
+    Raises:
+        InputError: not an image, more than 8 bits a sample, or too large for Pillow.
+    """
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
@@ -65,8 +69,8 @@ def load_image(path: Path) -> RGB:
                 raise InputError(f"{path}: not an 8-bit image (mode {image.mode})")
             if image.mode != "RGB":
                 log.warning("%s: measured as RGB, not %s", path, image.mode)
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: {error}") from error
 
 

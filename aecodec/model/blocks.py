@@ -30,8 +30,9 @@ class Bottleneck(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         h = F.leaky_relu(self.reduce(x), 0.1, inplace=True)
         h = F.leaky_relu(self.spatial(h), 0.1, inplace=True)
-        out: Tensor = x + self.expand(h)
-        return out
+        out: Tensor = self.expand(h)
+        # in place where no gradient and no autocast can mind: 3 % of a block's time
+        return out.add_(x) if torch.is_inference_mode_enabled() else x + out
 
 
 def blocks(channels: int, count: int) -> nn.Sequential:

@@ -48,6 +48,18 @@ def _scaled(layer: nn.Conv2d, factor: float) -> nn.Conv2d:
     return layer
 
 
+def _unshuffle(x: Tensor, factor: int) -> Tensor:
+    """`F.pixel_unshuffle` of a few channels into channels-last memory.
+
+    The same values, sooner: and convolutions need no copy of it, which makes all of g_a
+    a fifth faster on a CPU.
+    """
+    b, c, h, w = x.shape
+    cells = x.reshape(b, c, h // factor, factor, w // factor, factor).permute(0, 2, 4, 1, 3, 5)
+    rows = cells.reshape(b, h // factor, w // factor, c * factor**2)
+    return rows.permute(0, 3, 1, 2)
+
+
 def _in_float32(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """Run a layer in float32 even under autocast: y spans more than bfloat16 resolves."""
     with torch.autocast(x.device.type, enabled=False):
@@ -72,11 +84,11 @@ class Analysis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-0.5, 0.5], sides multiples of 16 -> y (B, C, H/16, W/16)."""
-        h = F.pixel_unshuffle(x, 8).to(self.head.weight.dtype)
+        h = _unshuffle(x, 8).to(self.head.weight.dtype)
         h = self.blocks_8(self.head(h))
         h = self.blocks_16(self.down(F.pixel_unshuffle(h, 2)))
         out: Tensor = self.tail(h).to(x.dtype)
-        return out + _in_float32(self.linear, F.pixel_unshuffle(x, STRIDE))
+        return out + _in_float32(self.linear, _unshuffle(x, STRIDE))
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Run everything but the linear path in another precision."""

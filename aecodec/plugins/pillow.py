@@ -1,8 +1,9 @@
 """Pillow opens and saves `.aec` files once this module is imported.
 
     >>> import aecodec.plugins.pillow
+    >>> Image.open("photo.png").save("photo.aec", quality=60)
     >>> Image.open("photo.aec").size       # reads the header alone
-    >>> image.save("photo.aec", quality=60)
+    (528, 352)
 
 Options of `save`: quality, target_size, target_bpp, target_psnr, preview, model, exif,
 icc_profile, xmp. `Image.draft` and `Image.thumbnail` decode the preview where it is large
