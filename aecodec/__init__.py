@@ -34,6 +34,7 @@ from aecodec.errors import (
     UnsupportedImageError,
     VersionError,
     WeightsError,
+    WorkerError,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ __all__ = [
     "UnsupportedImageError",
     "VersionError",
     "WeightsError",
+    "WorkerError",
     "__version__",
     "compress",
     "decode",
