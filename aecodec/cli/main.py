@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -31,6 +32,9 @@ COMMANDS = {
 EXIT_OTHER, EXIT_USAGE, EXIT_INPUT, EXIT_FORMAT, EXIT_MODEL, EXIT_OUTPUT = 1, 2, 3, 4, 5, 6
 EXIT_PARTLY, EXIT_SOME = 7, 8
 EXIT_INTERRUPTED = 130
+
+#: Commands that leave nothing to tidy up: taking torch down again takes 0.4 s.
+_LEAVE_AT_ONCE = (["compress"], ["decompress"], ["verify"])
 
 HELP = """A learned image codec.
 
@@ -150,4 +154,11 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Entry point of the `aecodec` script."""
-    sys.exit(run())
+    code = run()
+    if sys.argv[1:2] in _LEAVE_AT_ONCE:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # closed, or none at all
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
