@@ -9,6 +9,8 @@ from typing import TypeVar
 from aecodec.errors import MissingDependencyError, WorkerError
 from aecodec.processes import Lost
 
+PATIENCE = 10.0  # seconds for the scheduler to answer
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -41,7 +43,7 @@ def run(
             "a Dask cluster needs Dask: pip install 'aecodec[distributed]'"
         ) from error
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         raise WorkerError(f"{address}: no Dask scheduler answers") from error
     with closing(client):
@@ -49,7 +51,7 @@ def run(
         pending = dict(zip(futures, items, strict=True))
         del futures  # results are dropped as they are handed on
         try:
-            for future in as_completed(list(pending)):
+            for future in as_completed(list(pending), loop=client.loop):
                 item = pending.pop(future)
                 if future.status == "finished":
                     yield item, future.result()

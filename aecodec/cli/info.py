@@ -40,7 +40,7 @@ def command(sources: tuple[Path, ...], as_json: bool, max_pixels: int) -> int:
             code = code or exit_code(error)
             continue
         if as_json:
-            click.echo(json.dumps({"file": str(source), **dataclasses.asdict(found)}))
+            click.echo(json.dumps({"path": str(source), **dataclasses.asdict(found)}))
         else:
             click.echo("\n" * (number > 0) + _text(source, found))
     return code
