@@ -136,7 +136,8 @@ def compress_many(
         InputError: there is nothing to do; two files would get the same name.
         WorkerError, MissingDependencyError: as `run`.
     """
-    return _run(plan("compress", sources, out, **options), jobs, threads, dask, progress)
+    made = plan("compress", sources, out, shared=dask is not None, **options)
+    return _run(made, jobs, threads, dask, progress)
 
 
 def decompress_many(
@@ -162,7 +163,8 @@ def decompress_many(
     Returns, raises:
         As `compress_many`.
     """
-    made = plan("decompress", sources, out, ending=f".{format}", **options)
+    shared = dask is not None
+    made = plan("decompress", sources, out, ending=f".{format}", shared=shared, **options)
     return _run(made, jobs, threads, dask, progress)
 
 

@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Function = Callable[[Item, bool], Result]
 
-_PATIENCE = 5.0  # seconds that a worker has to end, and to put away what it was writing
+_PATIENCE = 3.0  # seconds that a worker has to end, and to put away what it was writing
 
 
 @dataclass(frozen=True)

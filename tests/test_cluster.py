@@ -40,7 +40,7 @@ def scheduler() -> Iterator[str]:
         yield made.scheduler_address
 
 
-def test_a_worker_killed_in_the_middle(tmp_path, photo, scheduler):
+def test_a_worker_killed_in_the_middle(tmp_path, photo, scheduler, monkeypatch):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for number in range(COUNT):
@@ -57,7 +57,8 @@ def test_a_worker_killed_in_the_middle(tmp_path, photo, scheduler):
             killed.append(workers.popitem()[1])
             os.kill(killed[0], signal.SIGKILL)
 
-    found = compress_many([source], out, dask=scheduler, threads=1, progress=kill_one)
+    monkeypatch.chdir(tmp_path)  # where the workers are not
+    found = compress_many(["in"], "out", dask=scheduler, threads=1, progress=kill_one)
     assert killed
     assert len(found) == COUNT + 1
     assert len({outcome.output for outcome in found}) == COUNT + 1
