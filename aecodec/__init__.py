@@ -37,6 +37,7 @@ from aecodec.errors import (
     UnsupportedImageError,
     VersionError,
     WeightsError,
+    WorkerError,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ __all__ = [
     "UnsupportedImageError",
     "VersionError",
     "WeightsError",
+    "WorkerError",
     "__version__",
     "compress",
     "decode",

@@ -17,6 +17,7 @@ The tree::
         ModelMismatchError      the file was made with other weights
         WeightsError            a weights file is damaged or does not fit its config
       TrainingError         a training run cannot start or go on
+      WorkerError           a worker process or a cluster failed
       MissingDependencyError    an optional package is not installed
 
 Messages name the file (where there is one), the byte offset (for damaged
@@ -106,6 +107,10 @@ class WeightsError(ModelError):
 
 class TrainingError(AecError):
     """A training run cannot start or go on."""
+
+
+class WorkerError(AecError):
+    """A worker process was killed or does not start, or a cluster cannot be reached."""
 
 
 class MissingDependencyError(AecError):

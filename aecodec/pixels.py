@@ -18,6 +18,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -69,6 +70,9 @@ _TURNS = {
 }
 _BITS_PER_SAMPLE = 258  # TIFF
 _pillow_lock = threading.Lock()
+
+#: Part of the hidden names of unfinished files: a batch finds by it what a dead process left.
+unfinished_tag: ContextVar[str] = ContextVar("unfinished_tag", default="")
 
 
 def as_array(image: Any, *, name: str | None = None) -> NDArray[np.uint8]:
@@ -264,7 +268,7 @@ def atomic_output(path: StrPath, *, overwrite: bool = False) -> Iterator[BinaryI
     """
     check_output(path, overwrite=overwrite)
     target = Path(os.path.realpath(path))
-    hidden = target.with_name(f".aecodec-{secrets.token_hex(6)}.part")
+    hidden = target.with_name(f".aecodec-{unfinished_tag.get()}{secrets.token_hex(6)}.part")
     try:
         with open(hidden, "xb") as fp:
             yield fp

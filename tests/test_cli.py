@@ -103,7 +103,7 @@ def test_info_as_text_and_json(coded, run):
     done = run("info", path, "--json")
     found = json.loads(done.stdout)
     size = path.stat().st_size
-    assert found["file"] == str(path)
+    assert found["path"] == str(path)
     assert (found["width"], found["height"], found["mode"]) == (384, 256, "RGB")
     assert found["bit_depth"] == 8
     assert found["bytes"] == size

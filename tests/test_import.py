@@ -56,6 +56,8 @@ def test_info_loads_neither_torch_nor_numpy():
         ["export", "--help"],
         ["info", "no-such-file.aec"],
         ["models"],
+        ["completion", "bash"],
+        ["compress", "nowhere/*.png", "--out", "nowhere", "--jobs", "2"],
     ],
 )
 def test_commands_that_only_tell_something_do_not_load_torch(args):

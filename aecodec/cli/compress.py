@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
 import click
 
 from aecodec import api
-from aecodec.cli import options
+from aecodec.cli import many, options
 
-HELP = """Code an image file as an .aec file.
+HELP = """Code image files as .aec files.
 
 INPUT is any image that Pillow reads, RGB or gray with 8 bits a sample. OUTPUT is INPUT with the
-ending .aec if not given. It appears whole or not at all.
+ending .aec if not given. It appears whole or not at all. - is standard input or output.
+
+With --out, INPUTs are files, folders, patterns ('**' stands for any folders) and URLs (s3://...).
+The tree below a folder is kept. A file that fails does not stop the others; it is named at the
+end, and the exit code is 8.
 
 \b
-Example:
+Examples:
   aecodec compress photo.png photo.aec --quality 60
   aecodec compress photo.png photo.aec --target-size 50kB
+  aecodec compress photos --recursive --out coded --jobs 4 --skip-existing
+  aecodec compress 'photos/**/*.jpg' --out coded --json
+  aecodec compress - - <photo.png >photo.aec
 """
 
 
 @click.command(help=HELP)
-@click.argument("source", metavar="INPUT", type=options.FILE)
-@click.argument("output", metavar="[OUTPUT]", required=False, type=options.FILE)
+@many.arguments
 @click.option(
     "-q",
     "--quality",
@@ -47,47 +51,8 @@ Example:
 )
 @click.option("--preview", is_flag=True, help="Store a small picture, too: 1 to 3 % of the file.")
 @options.strip
-@options.force
 @options.model(api.DEFAULT_MODEL, "Installed model, or a weights file.  [default: photo]")
 @options.machine
-@options.quiet
-def command(
-    source: Path,
-    output: Path | None,
-    effort: int,
-    preview: bool,
-    strip: bool,
-    force: bool,
-    model: str,
-    device: str,
-    threads: int | None,
-    max_pixels: int,
-    quiet: bool,
-    **aim: Any,
-) -> None:
-    """Code one file and say what came of it."""
-    output = output or options.beside(source, ".aec")
-    start = time.perf_counter()
-    with options.progress_bar(quiet) as progress:
-        made = api.compress(
-            source,
-            output,
-            effort=effort,
-            preview=preview,
-            strip=strip,
-            overwrite=force,
-            model=model,
-            limits=options.limits(max_pixels),
-            device=device,
-            threads=threads,
-            progress=progress,
-            **aim,
-        )
-    if not quiet:
-        seconds = time.perf_counter() - start
-        before = source.stat().st_size
-        sizes = f"{options.human(before)} -> {options.human(made.bytes)}"
-        click.echo(
-            f"{output}: {sizes}, {made.bpp:.3f} bpp, {before / made.bytes:.1f}:1, {seconds:.2f} s",
-            err=True,
-        )
+def command(max_pixels: int, **given: Any) -> int:
+    """Code the files and say what came of them; gives the exit code."""
+    return many.run("compress", {**given, "limits": options.limits(max_pixels)})

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
 import click
 
-from aecodec import api
-from aecodec.cli import options
-from aecodec.cli.main import EXIT_PARTLY
+from aecodec.cli import many, options
 
-HELP = """Decode an .aec file to an image file.
+HELP = """Decode .aec files to image files.
 
 The ending of OUTPUT chooses the format: png, webp (lossless), tif, bmp, ppm, or jpg (quality 95).
-OUTPUT is INPUT with the ending .png if not given. It appears whole or not at all.
+OUTPUT is INPUT with the ending .png if not given. It appears whole or not at all. - is standard
+input or output.
+
+With --out, INPUTs are files, folders, patterns ('**' stands for any folders) and URLs (s3://...).
+The tree below a folder is kept. A file that fails does not stop the others; it is named at the
+end, and the exit code is 8.
 
 \b
-Example:
+Examples:
   aecodec decompress photo.aec photo.png
   aecodec decompress photo.aec part.png --region 200,100,320,240
+  aecodec decompress coded --recursive --out photos --format webp --jobs 4
+  aecodec decompress - - --format ppm <photo.aec | display
 """
 
 
@@ -38,69 +41,31 @@ def _region(
 
 
 @click.command(help=HELP)
-@click.argument("source", metavar="INPUT", type=options.FILE)
-@click.argument("output", metavar="[OUTPUT]", required=False, type=options.FILE)
+@many.arguments
+@click.option(
+    "--format",
+    "ending",
+    metavar="ENDING",
+    shell_complete=options.complete_format,
+    help="Format of outputs that are not named.  [default: png]",
+)
 @click.option("--region", callback=_region, metavar="X,Y,W,H", help="Only that part, in pixels.")
 @click.option("--preview", is_flag=True, help="The whole picture at one eighth of its size.")
-@click.option("--best-effort", is_flag=True, help="Decode what is left of a damaged file.")
+@click.option("--best-effort", is_flag=True, help="Decode what is left of damaged files.")
 @options.strip
-@options.force
 @options.model(None, "Installed model, or a weights file.  [default: the one the file names]")
 @options.machine
-@options.quiet
-def command(
-    source: Path,
-    output: Path | None,
-    region: tuple[int, int, int, int] | None,
-    preview: bool,
-    best_effort: bool,
-    strip: bool,
-    force: bool,
-    model: str | None,
-    device: str,
-    threads: int | None,
-    max_pixels: int,
-    quiet: bool,
-) -> int:
-    """Decode one file and say what came of it."""
-    output = output or options.beside(source, ".png")
-    machine: dict[str, Any] = {
-        "model": model,
-        "limits": options.limits(max_pixels),
-        "device": device,
-        "threads": threads,
-    }
-    if best_effort:
-        if region is not None or preview:
-            raise click.UsageError("--best-effort decodes the whole picture, at its own size")
-        return _rescue(source, output, force, machine)
-    if preview and region is not None:
+def command(ending: str | None, best_effort: bool, max_pixels: int, **given: Any) -> int:
+    """Decode the files and say what came of them; gives the exit code."""
+    given["limits"] = options.limits(max_pixels)
+    if ending is not None and given["out"] is None and given["names"][1:] not in ((), ("-",)):
+        raise click.UsageError("--format is for outputs without a name; OUTPUT has one")
+    ending = f".{(ending or 'png').lower().lstrip('.')}"
+    if given["preview"] and given["region"] is not None:
         raise click.UsageError("--preview shows the whole picture, not a --region")
-    start = time.perf_counter()
-    with options.progress_bar(quiet) as progress:
-        found = api.decompress(
-            source,
-            output,
-            region=region,
-            preview=preview,
-            strip=strip,
-            overwrite=force,
-            progress=progress,
-            **machine,
-        )
-    if not quiet:
-        seconds = time.perf_counter() - start
-        sizes = f"{options.human(found.bytes)} -> {options.human(output.stat().st_size)}"
-        size = f"{found.width} x {found.height} {found.mode}"
-        click.echo(f"{output}: {size}, {sizes}, {seconds:.2f} s", err=True)
-    return 0
-
-
-def _rescue(source: Path, output: Path, force: bool, machine: dict[str, Any]) -> int:
-    """Write what is left, and say which chunks are not."""
-    lost = api.rescue(source, output, overwrite=force, **machine)
-    if not lost:
-        return 0
-    numbers = ", ".join(map(str, lost))
-    click.echo(f"{output}: chunks lost: {numbers}; painted gray", err=True)
-    return EXIT_PARTLY
+    if not best_effort:
+        return many.run("decompress", given, ending=ending)
+    if given.pop("region") is not None or given.pop("preview"):
+        raise click.UsageError("--best-effort decodes the whole picture, at its own size")
+    del given["strip"]  # nothing is kept
+    return many.run("rescue", given, ending=ending)

@@ -10,30 +10,49 @@ import click
 
 from aecodec import fileinfo
 from aecodec.cli import options
+from aecodec.cli.main import exit_code, report
+from aecodec.errors import AecError
+from aecodec.fileinfo import FileInfo
 
-HELP = """Show what an .aec file says about itself. Nothing is decoded.
+HELP = """Show what .aec files say about themselves. Nothing is decoded.
+
+Every file is looked at; the exit code is that of the first one that fails.
 
 \b
-Example:
-  aecodec info --json photo.aec
+Examples:
+  aecodec info photo.aec
+  aecodec info --json *.aec
 """
 
 
 @click.command(help=HELP)
-@click.argument("source", metavar="FILE", type=options.FILE)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
+@options.as_json
 @options.max_pixels
-def command(source: Path, as_json: bool, max_pixels: int) -> None:
-    """Read the header and list it."""
-    found = fileinfo.info(source, limits=options.limits(max_pixels))
-    if as_json:
-        click.echo(json.dumps({"file": str(source), **dataclasses.asdict(found)}, indent=2))
-        return
+def command(sources: tuple[Path, ...], as_json: bool, max_pixels: int) -> int:
+    """Read the headers and list them; gives the exit code."""
+    code = 0
+    for number, source in enumerate(sources):
+        try:
+            found = fileinfo.info(source, limits=options.limits(max_pixels))
+        except AecError as error:
+            report(error)
+            code = code or exit_code(error)
+            continue
+        if as_json:
+            click.echo(json.dumps({"path": str(source), **dataclasses.asdict(found)}))
+        else:
+            click.echo("\n" * (number > 0) + _text(source, found))
+    return code
+
+
+def _text(source: Path, found: FileInfo) -> str:
+    """One file, for people."""
     lines = {
         "file": source,
         "size": f"{found.width} x {found.height}",
         "mode": f"{found.mode}, {found.bit_depth} bits a sample",
-        "bytes": f"{found.bytes} ({found.bpp:.3f} bpp)",
+        "bytes": f"{options.human(found.bytes)} ({found.bytes} bytes, {found.bpp:.3f} bpp)",
         "quality": f"{found.quality:g}",
         "effort": found.effort,
         "model": found.model_id,
@@ -44,5 +63,4 @@ def command(source: Path, as_json: bool, max_pixels: int) -> None:
         lines["orientation"] = found.orientation
     if not found.complete:
         lines["complete"] = "no: the file ends early"
-    for key, value in lines.items():
-        click.echo(f"{key + ':':<12} {value}")
+    return "\n".join(f"{key + ':':<12} {value}" for key, value in lines.items())

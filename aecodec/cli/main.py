@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -23,14 +24,18 @@ COMMANDS = {
     "verify": "Check that .aec files are whole and decode exactly.",
     "models": "List the installed models.",
     "compare": "Show images beside other codecs at the same size, in an HTML page.",
+    "completion": "Print the script that completes aecodec's arguments in a shell.",
     "bench": "Measure rate, distortion and speed beside other codecs.",
     "train": "Train a model.",
     "export": "Turn a training run into a weights file.",
 }
 
 EXIT_OTHER, EXIT_USAGE, EXIT_INPUT, EXIT_FORMAT, EXIT_MODEL, EXIT_OUTPUT = 1, 2, 3, 4, 5, 6
-EXIT_PARTLY = 7
+EXIT_PARTLY, EXIT_SOME = 7, 8
 EXIT_INTERRUPTED = 130
+
+#: Commands that leave nothing to tidy up: taking torch down again takes 0.4 s.
+_LEAVE_AT_ONCE = (["compress"], ["decompress"], ["verify"])
 
 HELP = """A learned image codec.
 
@@ -38,6 +43,7 @@ HELP = """A learned image codec.
 Examples:
   aecodec compress photo.png                   writes photo.aec
   aecodec compress photo.png small.aec -q 30
+  aecodec compress photos --recursive --out coded --jobs 4
   aecodec decompress small.aec out.png
   aecodec info --json small.aec
 """
@@ -52,6 +58,7 @@ Exit codes:
   5    a model is missing, damaged or another one
   6    the output cannot be written, or exists already
   7    parts of a damaged file were recovered, others are lost
+  8    some files of a batch failed, each is named; the others are done
   130  interrupted
 """
 
@@ -98,6 +105,11 @@ def exit_code(error: AecError) -> int:
     return EXIT_OTHER
 
 
+def note(text: str) -> str:
+    """How a note looks."""
+    return f"aecodec: note: {text}"
+
+
 def report(error: Exception) -> None:
     """Write an error as one line to stderr."""
     cause = " ".join(str(error).split()) or type(error).__name__
@@ -107,7 +119,7 @@ def report(error: Exception) -> None:
 def run(argv: Sequence[str] | None = None) -> int:
     """Run a command line, without leaving the process; gives the exit code."""
     notes = logging.StreamHandler()
-    notes.setFormatter(logging.Formatter("aecodec: note: %(message)s"))
+    notes.setFormatter(logging.Formatter(note("%(message)s")))
     logger = logging.getLogger("aecodec")
     logger.addHandler(notes)
     logger.setLevel(logging.INFO)
@@ -143,4 +155,11 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Entry point of the `aecodec` script."""
-    sys.exit(run())
+    code = run()
+    if sys.argv[1:2] in _LEAVE_AT_ONCE:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # closed, or none at all
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

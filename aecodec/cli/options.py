@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,14 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from aecodec.container import Limits
 from aecodec.errors import InputError
 from aecodec.progress import Progress
+from aecodec.storage import PIPE, is_url
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)  # whether it exists is for the library to say
+NAME = click.Path(path_type=str, allow_dash=True)  # of a file, a folder, a URL; `-`
 
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6}
@@ -42,20 +46,61 @@ def _hush(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     return value
 
 
+def _talk(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    if value:
+        logging.getLogger("aecodec").setLevel(logging.DEBUG)
+    return value
+
+
 quiet = click.option("--quiet", is_flag=True, callback=_hush, help="Say nothing but errors.")
+verbose = click.option("-v", "--verbose", is_flag=True, callback=_talk, help="Say more.")
+as_json = click.option("--json", "as_json", is_flag=True, help="A JSON object a file on stdout.")
 strip = click.option("--strip", is_flag=True, help="Leave out EXIF, ICC profile and XMP.")
 force = click.option("-f", "--force", is_flag=True, help="Replace the output if it exists.")
 
 
+def complete_format(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Endings of the formats that images are written in."""
+    from aecodec.pixels import WRITERS
+
+    return [end[1:] for end in WRITERS if end[1:].startswith(incomplete)]
+
+
+def _complete_model(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of the installed models, then files."""
+    from aecodec.model.weights import available_models
+
+    names = [one.name for one in available_models() if one.name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
+def _complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in ("cpu", "cuda") if name.startswith(incomplete)]
+
+
 def model(default: str | None, text: str) -> Callable[[F], F]:
     """`--model`, whose default differs between coding and decoding."""
-    return click.option("--model", default=default, metavar="NAME|FILE", help=text)
+    return click.option(
+        "--model",
+        default=default,
+        metavar="NAME|FILE",
+        shell_complete=_complete_model,
+        help=text,
+    )
 
 
 def machine(function: F) -> F:
     """`--device`, `--threads` and `--max-pixels`."""
     options = (
-        click.option("--device", default="cpu", show_default=True, help="Where to compute: cuda."),
+        click.option(
+            "--device",
+            default="cpu",
+            show_default=True,
+            shell_complete=_complete_device,
+            help="Where to compute: cuda.",
+        ),
         click.option(
             "--threads",
             type=click.IntRange(min=1),
@@ -83,11 +128,11 @@ def limits(pixels: int) -> Limits:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Progress]:
-    """A bar on stderr, only on a terminal, for what takes longer than a second."""
+def progress_bar(quiet: bool, verbose: bool = False) -> Iterator[Progress]:
+    """A bar on stderr for what takes longer than a second; on a terminal, or if asked for."""
     from tqdm import tqdm
 
-    hidden = quiet or not sys.stderr.isatty()
+    hidden = quiet or not (verbose or sys.stderr.isatty())
     with tqdm(unit="px", unit_scale=True, delay=1, leave=False, disable=hidden) as bar:
 
         def progress(done: int, expected: int) -> None:
@@ -109,12 +154,15 @@ def human(size: int) -> str:
     return f"{value:.3g} {unit}"
 
 
-def beside(source: Path, ending: str) -> Path:
-    """The default output: the input's name with another ending.
+def beside(source: str, ending: str) -> str:
+    """The default output: the input's name with another ending, or `-` for `-`.
 
     Raises:
-        InputError: the input has no name to take, as `.` and `/` have none.
+        InputError: the input is a folder.
     """
-    if not source.name or source.is_dir():
-        raise InputError(f"{source}: is a directory")
-    return source.with_suffix(ending)
+    if source == PIPE:
+        return PIPE
+    if not is_url(source) and Path(source).is_dir():
+        raise InputError(f"{source}: is a directory; --out FOLDER codes what is in it")
+    root, _ = os.path.splitext(source)
+    return f"{root}{ending}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -16,8 +17,9 @@ HELP = """Check that .aec files are whole and decode to exactly the integers tha
 Every file is looked at; the exit code is that of the first one that fails.
 
 \b
-Example:
+Examples:
   aecodec verify one.aec two.aec
+  aecodec verify --json *.aec
 """
 
 
@@ -25,6 +27,7 @@ Example:
 @click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
 @options.model(None, "Installed model, or a weights file.  [default: the one each file names]")
 @options.machine
+@options.as_json
 @options.quiet
 def command(
     sources: tuple[Path, ...],
@@ -32,18 +35,34 @@ def command(
     device: str,
     threads: int | None,
     max_pixels: int,
+    as_json: bool,
     quiet: bool,
 ) -> int:
     """Verify each file; gives the exit code."""
     code = 0
     limits = options.limits(max_pixels)
     for source in sources:
+        found: AecError | None = None
         try:
             api.verify(source, model=model, limits=limits, device=device, threads=threads)
         except AecError as error:
             report(error)
             code = code or exit_code(error)
-        else:
-            if not quiet:
-                click.echo(f"{source}: ok")
+            found = error
+        if as_json:
+            click.echo(_json(source, found))
+        elif found is None and not quiet:
+            click.echo(f"{source}: ok")
     return code
+
+
+def _json(source: Path, error: AecError | None) -> str:
+    """One file, for machines."""
+    return json.dumps(
+        {
+            "path": str(source),
+            "ok": error is None,
+            "error": None if error is None else str(error),
+            "error_type": None if error is None else type(error).__name__,
+        }
+    )

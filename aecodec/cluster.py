@@ -1,0 +1,65 @@
+"""The same work on the workers of an existing Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import TypeVar
+
+from aecodec.errors import MissingDependencyError, WorkerError
+from aecodec.processes import Lost
+
+PATIENCE = 10.0  # seconds for the scheduler to answer
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run(
+    function: Callable[[Item], Result], items: Sequence[Item], address: str
+) -> Generator[tuple[Item, Result | Lost], None, None]:
+    """Call a function for every item on a cluster.
+
+    The scheduler gives the items of a worker that dies to another one, so the function must
+    bear being called again. It gives up an item that several workers have died of.
+
+    Args:
+        function: picklable; its modules are installed on the workers.
+        items: picklable.
+        address: of the scheduler, as `tcp://host:8786`.
+
+    Yields:
+        Each item with its result, as they come. Closing the iterator early takes back what
+        is not yet begun.
+
+    Raises:
+        WorkerError: the scheduler does not answer, or the cluster cannot run the function.
+        MissingDependencyError: Dask is not installed.
+    """
+    try:
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError as error:
+        raise MissingDependencyError(
+            "a Dask cluster needs Dask: pip install 'aecodec[distributed]'"
+        ) from error
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise WorkerError(f"{address}: no Dask scheduler answers") from error
+    with closing(client):
+        futures = client.map(function, items, pure=False, batch_size=1000)
+        pending = dict(zip(futures, items, strict=True))
+        del futures  # results are dropped as they are handed on
+        try:
+            for future in as_completed(list(pending), loop=client.loop):
+                item = pending.pop(future)
+                if future.status == "finished":
+                    yield item, future.result()
+                    continue
+                cause = future.exception()
+                if not isinstance(cause, KilledWorker):
+                    raise WorkerError(f"{address}: {type(cause).__name__}: {cause}") from cause
+                yield item, Lost(None)
+        finally:
+            if pending:
+                client.cancel(list(pending))
