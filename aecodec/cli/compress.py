@@ -13,8 +13,8 @@ from aecodec.cli import options
 
 HELP = """Code an image file as an .aec file.
 
-INPUT is any image that Pillow reads, RGB or gray with 8 bits a sample. OUTPUT is INPUT with the
-ending .aec if not given. It appears whole or not at all.
+INPUT is any image that Pillow reads, in colour or gray, with or without alpha, with 8 or 16 bits a
+sample. OUTPUT is INPUT with the ending .aec if not given. It appears whole or not at all.
 
 \b
 Example:
@@ -44,6 +44,11 @@ Example:
     default=0,
     show_default=True,
     help="Time spent on a smaller file.",
+)
+@click.option(
+    "--alpha-quality",
+    type=click.FloatRange(1, 100),
+    help="1 (opaque or transparent) to 100 (alpha without loss).  [default: 100]",
 )
 @options.strip
 @options.force

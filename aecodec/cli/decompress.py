@@ -86,7 +86,8 @@ def command(
     if not quiet:
         seconds = time.perf_counter() - start
         sizes = f"{options.human(found.bytes)} -> {options.human(output.stat().st_size)}"
-        size = f"{found.width} x {found.height} {found.mode}"
+        deep = ", 16 bits" if found.bit_depth == 16 else ""
+        size = f"{found.width} x {found.height} {found.mode}{deep}"
         click.echo(f"{output}: {size}, {sizes}, {seconds:.2f} s", err=True)
     return 0
 
@@ -97,5 +98,5 @@ def _rescue(source: Path, output: Path, force: bool, machine: dict[str, Any]) ->
     if not lost:
         return 0
     numbers = ", ".join(map(str, lost))
-    click.echo(f"{output}: chunks lost: {numbers}; painted gray", err=True)
+    click.echo(f"{output}: chunks lost: {numbers}; painted gray, lost alpha opaque", err=True)
     return EXIT_PARTLY

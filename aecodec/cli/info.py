@@ -40,6 +40,8 @@ def command(source: Path, as_json: bool, max_pixels: int) -> None:
         "precision": found.precision,
         "chunks": f"{found.chunks} of up to {found.chunk_side} x {found.chunk_side}",
     }
+    if found.alpha_bytes is not None:
+        lines["alpha"] = f"{found.alpha_bytes} bytes"
     if found.orientation != 1:
         lines["orientation"] = found.orientation
     if not found.complete:
