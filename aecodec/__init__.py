@@ -1,7 +1,7 @@
 """aecodec: a learned image codec.
 
     >>> import aecodec
-    >>> data = aecodec.encode(image, quality=75)        # (H, W, 3) or (H, W) uint8, or a PIL image
+    >>> data = aecodec.encode(image, quality=75)        # an array, or a PIL image
     >>> image = aecodec.decode(data)
     >>> made = aecodec.compress("photo.png", "photo.aec", quality=60)
     >>> made.width, made.height, made.mode

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header
 from aecodec.errors import InputError, OutputError, UnknownModelError
-from aecodec.fileinfo import FileInfo, StrPath, info, reading
+from aecodec.fileinfo import FileInfo, StrPath, info, mode, reading
 from aecodec.progress import Progress
 from aecodec.rate import Aim
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from aecodec.codec import Codec
+    from aecodec.samples import Samples
 
 DEFAULT_MODEL = "photo"
 
@@ -35,6 +33,7 @@ def encode(
     target_bpp: float | None = None,
     target_psnr: float | None = None,
     effort: int = 0,
+    alpha_quality: float | None = None,
     metadata: tuple[Metadata, ...] = (),
     preview: bool = False,
     model: StrPath = DEFAULT_MODEL,
@@ -45,14 +44,16 @@ def encode(
     """Code an image.
 
     Args:
-        image: `uint8` of shape (H, W, 3) or (H, W), or a Pillow image; see
-            `aecodec.pixels.as_array`.
+        image: `uint8` or `uint16` of shape (H, W), (H, W, 2), (H, W, 3) or (H, W, 4),
+            gray or RGB with or without alpha, or a Pillow image; see `aecodec.samples`.
         quality: 1 (small) to 100 (close to the original); fractions count. 75 if
             neither a quality nor a target is given.
         target_size: bytes of the whole file, met from below.
         target_bpp: the same as bits per pixel.
-        target_psnr: dB over all samples, met from above.
+        target_psnr: dB over all colour samples that can be seen, met from above.
         effort: 0 (one pass) to 9: time spent on a smaller file; see `aecodec.refine`.
+        alpha_quality: 1 (opaque or transparent) to 99 (half of the levels); alpha is
+            coded without loss at 100 and None.
         metadata: EXIF, ICC and XMP to store behind the picture.
         preview: whether to store a small picture, too, for `decode(preview=True)`; it takes
             1 to 3 % of the file.
@@ -69,7 +70,7 @@ def encode(
         InputError: the image or the quality cannot be coded, or a target is out of reach.
         ModelError: the weights cannot be used.
     """
-    aim = Aim(quality, target_size, target_bpp, target_psnr)
+    aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality)
     codec = _codec(os.fspath(model), device, threads)
     return codec.encode_to(
         aim, image, effort=effort, metadata=metadata, preview=preview, progress=progress
@@ -87,7 +88,7 @@ def decode(
     threads: int | None = None,
     name: str | None = None,
     progress: Progress | None = None,
-) -> NDArray[np.uint8]:
+) -> Samples:
     """Decode the bytes of an `.aec` file.
 
     Args:
@@ -105,7 +106,8 @@ def decode(
         progress: as for `encode`.
 
     Returns:
-        `uint8` of shape (H, W, 3), or (H, W) for gray; ⌈H/8⌉ and ⌈W/8⌉ for a preview.
+        (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), as was coded: `uint8` or `uint16`; a
+        preview has ⌈H/8⌉ rows and ⌈W/8⌉ columns.
 
     Raises:
         FormatError: not an `.aec` file, or a damaged one.
@@ -125,7 +127,7 @@ def recover(
     device: str = "cpu",
     threads: int | None = None,
     name: str | None = None,
-) -> tuple[NDArray[np.uint8], list[int]]:
+) -> tuple[Samples, list[int]]:
     """Decode what is left of a damaged file whose header is whole.
 
     Args:
@@ -133,7 +135,8 @@ def recover(
         model, limits, device, threads, name: as for `decode`.
 
     Returns:
-        The picture, lost chunks in gray, and the numbers of the lost chunks.
+        The picture, lost chunks in gray, lost alpha opaque, and the numbers of the
+        chunks that lost either.
 
     Raises:
         FormatError: not an `.aec` file, or its header is damaged.
@@ -177,6 +180,7 @@ def compress(
     target_bpp: float | None = None,
     target_psnr: float | None = None,
     effort: int = 0,
+    alpha_quality: float | None = None,
     strip: bool = False,
     preview: bool = False,
     overwrite: bool = False,
@@ -191,7 +195,8 @@ def compress(
     Args:
         src: any image file that Pillow reads; see `aecodec.pixels.read_image`.
         dst: the `.aec` file to write.
-        quality, target_size, target_bpp, target_psnr, effort, preview: as for `encode`.
+        quality, target_size, target_bpp, target_psnr, effort, alpha_quality, preview: as for
+            `encode`.
         model, device, threads, progress: as for `encode`.
         strip: whether EXIF, ICC profile and XMP are left out.
         overwrite: whether an existing file may be replaced.
@@ -208,7 +213,7 @@ def compress(
     """
     from aecodec import pixels
 
-    aim = Aim(quality, target_size, target_bpp, target_psnr)
+    aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality)
     pixels.check_output(dst, overwrite=overwrite, source=src)
     if Path(dst).suffix.lower() in pixels.WRITERS:
         raise OutputError(f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec")
@@ -268,6 +273,7 @@ def decompress(
     pixels.check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
     file = _parse(data, limits, name)
+    pixels.writer_for(dst, mode=mode(file.header), depth=file.header.bit_depth)
     image = decode(
         file,
         region=region,
@@ -291,7 +297,8 @@ def rescue(src: StrPath, dst: StrPath, *, overwrite: bool = False, **options: An
         options: as for `recover`.
 
     Returns:
-        Numbers of the lost chunks, which are gray in the picture.
+        Numbers of the lost chunks, which are gray in the picture, or opaque where
+        only alpha is lost.
 
     Raises:
         AecError: as `recover` and `decompress`.
@@ -301,6 +308,8 @@ def rescue(src: StrPath, dst: StrPath, *, overwrite: bool = False, **options: An
     pixels.writer_for(dst)
     pixels.check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
+    header = parse_header(data, limits=options.get("limits") or Limits(), name=name).header
+    pixels.writer_for(dst, mode=mode(header), depth=header.bit_depth)
     image, lost = recover(data, name=name, **options)
     pixels.write_image(dst, image, overwrite=overwrite)
     return lost

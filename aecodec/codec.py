@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from . import decoder, tiles
+from . import alpha, decoder, tiles
 from .container import (
     DEFAULT_LIMITS,
     AecFile,
@@ -35,11 +34,11 @@ from .layout import PREVIEW, PREVIEW_SCALE, Rect
 from .model.network import Network
 from .model.quantiser import Symbols
 from .parallel import Workers
-from .pixels import as_array, reduced, upright
 from .preview import PREVIEW_QUALITY, stored_preview
 from .progress import Progress, Tally
 from .rate import Aim
 from .refine import check_effort
+from .samples import Samples, as_array, bit_depth, colour, dtype, has_alpha, reduced, upright
 
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
 
@@ -86,6 +85,7 @@ class Codec:
         target_bpp: float | None = None,
         target_psnr: float | None = None,
         effort: int = 0,
+        alpha_quality: float | None = None,
         metadata: tuple[Metadata, ...] = (),
         preview: bool = False,
         progress: Progress | None = None,
@@ -97,12 +97,15 @@ class Codec:
         a pixel for the photo model.
 
         Args:
-            image: `uint8` array of shape (H, W, 3) or (H, W), or a Pillow image.
+            image: `uint8` or `uint16` array of shape (H, W), (H, W, 2), (H, W, 3) or
+                (H, W, 4), or a Pillow image; see `aecodec.samples`.
             quality: 1 (small) to 100 (close to the original); 75 if nothing is given.
             target_size: bytes of the whole file, met from below.
             target_bpp: the same as bits per pixel.
-            target_psnr: dB over all samples, met from above.
+            target_psnr: dB over all colour samples that can be seen, met from above.
             effort: 0 (one pass) to 9: time spent on smaller files; see `refine`.
+            alpha_quality: 1 (opaque or transparent) to 99 (half of the levels); alpha
+                is coded without loss at 100 and None.
             metadata: to store behind the picture.
             preview: whether to store a small picture, too, for `decode(preview=True)`; it
                 takes 1 to 3 % of the file.
@@ -115,7 +118,7 @@ class Codec:
             InputError: the image or the quality cannot be coded, more than one of
                 quality and targets is given, or a target is out of reach.
         """
-        aim = Aim(quality, target_size, target_bpp, target_psnr)
+        aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality)
         return self.encode_to(
             aim, image, effort=effort, metadata=metadata, preview=preview, progress=progress
         )
@@ -145,7 +148,9 @@ class Codec:
             model_id=bytes.fromhex(self.model_id),
             quality=0,
             effort=check_effort(effort),
-            colour=ColourMode.GRAY if pixels.ndim == 2 else ColourMode.RGB,
+            colour=ColourMode.GRAY if colour(pixels).ndim == 2 else ColourMode.RGB,
+            bit_depth=bit_depth(pixels),
+            alpha=int(has_alpha(pixels)),
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
         with self._workers(header, exact=True) as workers:
@@ -154,6 +159,7 @@ class Codec:
                 workers,
                 pixels,
                 header,
+                alpha_quality=aim.alpha_quality,
                 metadata=metadata,
                 effort=effort,
                 keep=aim.fixed is None,
@@ -183,9 +189,7 @@ class Codec:
                 raise type(error)(f"image {number}: {error}") from error
         return files
 
-    def decode_batch(
-        self, files: Iterable[bytes | AecFile], **options: Any
-    ) -> list[NDArray[np.uint8]]:
+    def decode_batch(self, files: Iterable[bytes | AecFile], **options: Any) -> list[Samples]:
         """Decode several files, with the same options.
 
         Args:
@@ -211,7 +215,7 @@ class Codec:
         limits: Limits | None = None,
         name: str | None = None,
         progress: Progress | None = None,
-    ) -> NDArray[np.uint8]:
+    ) -> Samples:
         """Decode an `.aec` file, or a part of it.
 
         Args:
@@ -226,7 +230,8 @@ class Codec:
             progress: called with pixels done and pixels to do; see `aecodec.progress`.
 
         Returns:
-            `uint8` of shape (H, W, 3), or (H, W) for gray; ⌈H/8⌉ and ⌈W/8⌉ for a preview.
+            (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), as was coded: `uint8` or `uint16`; a
+            preview has ⌈H/8⌉ rows and ⌈W/8⌉ columns.
 
         Raises:
             FormatError: not an `.aec` file, or a damaged one.
@@ -245,6 +250,7 @@ class Codec:
         source = partial(decoder.read_symbols, self.network, file)
         with _named(name):
             image = self._picture(header, source, wanted, progress)
+            alpha.paste(image, file, wanted)
         image = upright(image, header.orientation)
         if turned and region is not None:
             sides = replace(header, width=image.shape[1], height=image.shape[0])
@@ -255,12 +261,12 @@ class Codec:
     @torch.inference_mode()
     def recover(
         self, data: bytes, *, limits: Limits | None = None, name: str | None = None
-    ) -> tuple[NDArray[np.uint8], list[int]]:
+    ) -> tuple[Samples, list[int]]:
         """Decode what is left of a damaged or shortened file; its header must be whole.
 
         Returns:
-            The picture as from `decode`, lost chunks in gray, and the numbers of the
-            lost chunks in raster order.
+            The picture as from `decode`, lost chunks in gray, lost alpha opaque, and the
+            numbers of the chunks that lost either, in raster order.
 
         Raises:
             FormatError: the header is damaged.
@@ -271,7 +277,10 @@ class Codec:
             Chunk(data[e.offset : e.offset + e.length], e.symbols_crc, chunk_ok(data, e))
             for e in info.entries
         )
-        file = AecFile(info.header, chunks)
+        planes = tuple(
+            data[e.offset : e.offset + e.length] if chunk_ok(data, e) else None for e in info.alpha
+        )
+        file = AecFile(info.header, chunks, alpha=planes)
         self._check_model(info.header, name)
         lost: list[int] = []
 
@@ -284,8 +293,10 @@ class Codec:
             lost.append(number)
             return None
 
-        image = self._picture(info.header, source, tiles.whole(info.header))
-        return upright(image, info.header.orientation), sorted(lost)
+        wanted = tiles.whole(info.header)
+        image = self._picture(info.header, source, wanted)
+        alpha.paste(image, file, wanted, lost)
+        return upright(image, info.header.orientation), sorted(set(lost))
 
     @torch.inference_mode()
     def symbols(self, data: bytes | AecFile, *, name: str | None = None) -> list[Symbols]:
@@ -302,8 +313,11 @@ class Codec:
         Raises:
             FormatError, LimitError, ModelMismatchError: as `decode`.
         """
-        for _ in self._integers(data, name):
+        file = self._parse(data, DEFAULT_LIMITS, name)
+        for _ in self._integers(file, name):
             pass
+        with _named(name):
+            alpha.check(file)
 
     def _parse(self, data: bytes | AecFile, limits: Limits, name: str | None) -> AecFile:
         """Read a file, unless that is done, and see that it was made with these weights."""
@@ -326,9 +340,7 @@ class Codec:
         with self._workers(file.header) as workers, _named(name):
             yield from workers.map(read, range(len(file.chunks)))
 
-    def _preview(
-        self, file: AecFile, name: str | None, progress: Progress | None
-    ) -> NDArray[np.uint8]:
+    def _preview(self, file: AecFile, name: str | None, progress: Progress | None) -> Samples:
         """One eighth of the picture, before its orientation is applied."""
         with _named(name):
             stored = stored_preview(file)
@@ -336,7 +348,12 @@ class Codec:
                 return self.decode(stored, name=name)
             source = partial(decoder.read_symbols, self.network, file)
             shown = tiles.whole(file.header)
-            return self._picture(file.header, source, shown, progress, scale=PREVIEW_SCALE)
+            image = self._picture(file.header, source, shown, progress, scale=PREVIEW_SCALE)
+            if file.header.alpha:
+                plane = np.empty((*tiles.size(shown), 1), image.dtype)
+                alpha.paste(plane, file, shown)
+                image[:, :, -1] = reduced(plane[:, :, 0], PREVIEW_SCALE)
+        return image
 
     def _picture(
         self,
@@ -346,18 +363,21 @@ class Codec:
         progress: Progress | None = None,
         *,
         scale: int = 1,
-    ) -> NDArray[np.uint8]:
-        """The pixels of a rectangle, before the orientation is applied."""
-        depth = (3,) if header.colour is ColourMode.RGB else ()
-        shown = tiles.shrunk(wanted, scale)
-        image = np.empty((*tiles.size(shown), *depth), np.uint8)
+    ) -> Samples:
+        """Samples of a rectangle, alpha not yet set, before the orientation is applied."""
+        area = tiles.shrunk(wanted, scale)
+        channels = (3 if header.colour is ColourMode.RGB else 1) + header.alpha
+        image = np.empty(
+            (*tiles.size(area), channels)[: 2 + (channels > 1)], dtype(header.bit_depth)
+        )
+        shown = colour(image)
         tally = Tally(progress)
-        tally.expect(tiles.area(shown))
+        tally.expect(tiles.area(area))
         with self._workers(header) as workers:
             for rect, part in decoder.parts(
                 self.network, workers, header, source, wanted, scale=scale
             ):
-                image[tiles.within(rect, shown)] = part
+                shown[tiles.within(rect, area)] = part
                 tally.did(tiles.area(rect))
         return image
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from itertools import accumulate
 from typing import BinaryIO
 
 from aecodec.cursor import U32_MAX, Cursor, Data, write_varint
@@ -36,6 +37,7 @@ from aecodec.layout import (
     VERSION,
     XMP,
     AecFile,
+    AlphaEntry,
     Chunk,
     ChunkEntry,
     ChunkGrid,
@@ -61,6 +63,7 @@ __all__ = [
     "VERSION",
     "XMP",
     "AecFile",
+    "AlphaEntry",
     "Chunk",
     "ChunkEntry",
     "ChunkGrid",
@@ -83,6 +86,9 @@ __all__ = [
 
 _END = b"\x00"  # stands where a metadata type could begin: no type begins with it
 _LOG2_MIN, _LOG2_MAX, _EFFORT_MAX = 6, 15, 9
+_ALPHA_LOG2_MAX = 13  # the coder of planes takes sides up to 16383
+_DEPTHS = (8, 16)  # bits a sample, by their code in the header
+_ALPHA_MAX = 1
 _MIN_ENTRY = 9  # shortest line of the chunk table: one-byte length, two checksums
 _FIRST_READ = 4096  # bytes
 
@@ -107,16 +113,18 @@ def _serialise_header(header: Header) -> bytes:
     _require("height", header.height, 1, U32_MAX)
     _require("quality", header.quality, 0, QUALITY_MAX)
     _require("colour mode", header.colour, 0, max(ColourMode))
-    _require("bit depth", header.bit_depth, 8, 8)
-    _require("alpha kind", header.alpha, 0, 0)
+    if header.bit_depth not in _DEPTHS:
+        raise InputError(f"bit depth is {header.bit_depth}, not 8 or 16")
+    _require("alpha kind", header.alpha, 0, _ALPHA_MAX)
     _require("orientation", header.orientation, 1, 8)
     _require("effort", header.effort, 0, _EFFORT_MAX)
     _require("precision", header.precision, 0, max(Precision))
-    _require("log2 of the chunk side", header.chunk_log2, _LOG2_MIN, _LOG2_MAX)
+    log2_max = _ALPHA_LOG2_MAX if header.alpha else _LOG2_MAX
+    _require("log2 of the chunk side", header.chunk_log2, _LOG2_MIN, log2_max)
     _require("length of the model id", len(header.model_id), 8, 8)
     packed = (
         VERSION,
-        header.precision,  # flags: alpha (bits 2, 3), depth (4, 5) and reserved (6, 7) are zero
+        header.precision | header.alpha << 2 | _DEPTHS.index(header.bit_depth) << 4,
         header.colour | (header.orientation - 1) << 3,
         header.effort | (header.chunk_log2 - _LOG2_MIN) << 4,
     )
@@ -128,9 +136,9 @@ def serialise(file: AecFile) -> bytes:
     """Turn a file's parts into its bytes; equal parts give equal bytes.
 
     Raises:
-        InputError: a field is out of its range, the number of chunks is not what
-            the size implies, a chunk is marked damaged, or a metadata type is
-            malformed or critical (version 1 defines no critical ones).
+        InputError: a field is out of its range, the number of chunks or alpha planes
+            is not what the header implies, one is marked damaged, or a metadata type
+            is malformed or critical (version 1 defines no critical ones).
     """
     head = bytearray(_serialise_header(file.header))
     rows, cols = grid_shape(file.header)
@@ -143,8 +151,12 @@ def serialise(file: AecFile) -> bytes:
         _require(f"symbols_crc of chunk {index}", chunk.symbols_crc, 0, U32_MAX)
         head += write_varint(len(chunk.payload))
         head += struct.pack("<II", zlib.crc32(chunk.payload), chunk.symbols_crc)
+    planes = _planes(file)
+    for plane in planes:
+        head += write_varint(len(plane)) + (struct.pack("<I", zlib.crc32(plane)) if plane else b"")
     parts = [bytes(head), struct.pack("<I", zlib.crc32(head))]
     parts += [chunk.payload for chunk in file.chunks]
+    parts += planes
     for item in file.metadata:
         if not _is_type(item.type):
             raise InputError(f"metadata type {item.type!r} is not a letter and 3 ASCII characters")
@@ -154,6 +166,17 @@ def serialise(file: AecFile) -> bytes:
         body = item.type + write_varint(len(item.data)) + item.data
         parts += [body, struct.pack("<I", zlib.crc32(body))]
     return b"".join([*parts, _END])
+
+
+def _planes(file: AecFile) -> list[bytes]:
+    """The alpha planes to write, none of them damaged."""
+    wanted = len(file.chunks) if file.header.alpha else 0
+    if len(file.alpha) != wanted:
+        raise InputError(f"{len(file.alpha)} alpha planes where {wanted} belong")
+    planes = [plane for plane in file.alpha if plane is not None]
+    if len(planes) != wanted:
+        raise InputError("an alpha plane is damaged: a new checksum would hide that")
+    return planes
 
 
 def _signature(cur: Cursor) -> None:
@@ -188,21 +211,22 @@ def _header(cur: Cursor, limits: Limits) -> Header:
         raise cur.error(VersionError, cause, cur.pos - 1)
     start = cur.pos
     flags, picture, coding = cur.take(3, "the header")
-    for offset, what, value in (
-        (start, "reserved flag bits", flags >> 6),
-        (start, "bit depth code", flags >> 4 & 3),
-        (start, "alpha kind", flags >> 2 & 3),
-        (start + 1, "reserved picture bits", picture >> 6),
+    for offset, what, value, known in (
+        (start, "reserved flag bits", flags >> 6, 0),
+        (start, "bit depth code", flags >> 4 & 3, len(_DEPTHS) - 1),
+        (start, "alpha kind", flags >> 2 & 3, _ALPHA_MAX),
+        (start + 1, "reserved picture bits", picture >> 6, 0),
     ):
-        if value:
-            cause = f"{what} {value}: unknown to this release, which reads 0"
+        if value > known:
+            cause = f"{what} {value}: unknown to this release, whose largest is {known}"
             raise cur.error(VersionError, cause, offset)
     if picture & 7 > max(ColourMode):
         raise cur.error(VersionError, f"unknown colour mode {picture & 7}", start + 1)
     if coding & 15 > _EFFORT_MAX:
         raise cur.error(FormatError, f"effort {coding & 15} is not in 0..9", start + 2)
-    if coding >> 4 > _LOG2_MAX - _LOG2_MIN:
-        raise cur.error(FormatError, f"chunk side code {coding >> 4} is not in 0..9", start + 2)
+    sides = (_ALPHA_LOG2_MAX if flags >> 2 & 3 else _LOG2_MAX) - _LOG2_MIN
+    if coding >> 4 > sides:
+        raise cur.error(FormatError, f"chunk side code {coding >> 4} is over {sides}", start + 2)
     model_id = cur.take(8, "the model id")
     width, height = _size(cur, "width", limits), _size(cur, "height", limits)
     cur.within(f"pixels in {width} x {height}", width * height, limits.max_pixels)
@@ -216,6 +240,8 @@ def _header(cur: Cursor, limits: Limits) -> Header:
         model_id=model_id,
         quality=quality,
         colour=ColourMode(picture & 7),
+        bit_depth=_DEPTHS[flags >> 4 & 3],
+        alpha=flags >> 2 & 3,
         orientation=(picture >> 3) + 1,
         effort=coding & 15,
         precision=Precision(flags & 3),
@@ -227,17 +253,21 @@ def _header_info(cur: Cursor, limits: Limits) -> HeaderInfo:
     header = _header(cur, limits)
     rows, cols = grid_shape(header)
     cur.within("number of chunks", rows * cols, limits.max_chunks)
-    cur.need(rows * cols * _MIN_ENTRY + 4, f"a table of {rows * cols} chunks")
+    shortest = _MIN_ENTRY + (1 if header.alpha else 0)
+    cur.need(rows * cols * shortest + 4, f"a table of {rows * cols} chunks")
     table = []
     for _ in range(rows * cols):
         length = cur.varint("a payload length")
         table.append((length, cur.u32("a chunk table entry"), cur.u32("a chunk table entry")))
+    planes = []
+    for _ in range(rows * cols if header.alpha else 0):
+        length = cur.varint("the length of an alpha plane")
+        planes.append((length, cur.u32("an alpha table entry") if length else 0))
     cur.checksum(0, "the header")
-    offset, entries = cur.pos, []
-    for length, payload_crc, symbols_crc in table:
-        entries.append(ChunkEntry(offset, length, payload_crc, symbols_crc))
-        offset += length
-    return HeaderInfo(header, tuple(entries), cur.pos)
+    offsets = accumulate((line[0] for line in (*table, *planes)), initial=cur.pos)
+    entries = tuple(ChunkEntry(next(offsets), *line) for line in table)
+    alpha = tuple(AlphaEntry(next(offsets), *line) for line in planes)
+    return HeaderInfo(header, entries, cur.pos, alpha)
 
 
 def parse_header(
@@ -247,7 +277,7 @@ def parse_header(
 
     Args:
         data: the file, or as much of its beginning as holds header and chunk table
-            (at most 36 bytes and 13 for each chunk).
+            (at most 36 bytes and 13 for each chunk, 22 with alpha).
         limits: what to accept.
         name: the file's name, for error messages.
 
@@ -285,12 +315,12 @@ def read_header(
             data += more
 
 
-def chunk_ok(data: Data, entry: ChunkEntry) -> bool:
-    """Whether a chunk's payload is there and undamaged.
+def chunk_ok(data: Data, entry: ChunkEntry | AlphaEntry) -> bool:
+    """Whether a chunk's payload, or its alpha plane, is there and undamaged.
 
     Args:
         data: the file from its first byte on; it may be cut short.
-        entry: the chunk's line from `parse_header`.
+        entry: its line from `parse_header`.
     """
     payload = memoryview(data).cast("B")[entry.offset : entry.offset + entry.length]
     return len(payload) == entry.length and zlib.crc32(payload) == entry.payload_crc
@@ -343,15 +373,26 @@ def parse(
     cur = Cursor(data, name)
     info = _header_info(cur, limits)
     cur.need(info.payload_end - info.size + 1, "payload and end marker")
-    chunks = []
+    chunks, alpha = [], []
     for index, entry in enumerate(info.entries):
-        payload = cur.take(entry.length, f"chunk {index}")
-        computed = zlib.crc32(payload)
-        if verify and computed != entry.payload_crc:
-            stored = f"stored checksum {entry.payload_crc:08x}, computed {computed:08x}"
-            raise cur.error(ChecksumError, f"chunk {index}: {stored}", entry.offset)
-        chunks.append(Chunk(payload, entry.symbols_crc, computed == entry.payload_crc))
+        payload, ok = _payload(cur, entry, f"chunk {index}", verify)
+        chunks.append(Chunk(payload, entry.symbols_crc, ok))
+    for index, plane in enumerate(info.alpha):
+        payload, ok = _payload(cur, plane, f"alpha of chunk {index}", verify)
+        alpha.append(payload if ok else None)
     metadata = _metadata(cur, limits)
     if cur.left:
         raise cur.error(FormatError, f"{cur.left} bytes after the end of the file")
-    return AecFile(info.header, tuple(chunks), metadata)
+    return AecFile(info.header, tuple(chunks), metadata, tuple(alpha))
+
+
+def _payload(
+    cur: Cursor, entry: ChunkEntry | AlphaEntry, what: str, verify: bool
+) -> tuple[bytes, bool]:
+    """The next payload, and whether its checksum holds; an error if it must."""
+    payload = cur.take(entry.length, what)
+    computed = zlib.crc32(payload)
+    if verify and computed != entry.payload_crc:
+        stored = f"stored checksum {entry.payload_crc:08x}, computed {computed:08x}"
+        raise cur.error(ChecksumError, f"{what}: {stored}", entry.offset)
+    return payload, computed == entry.payload_crc

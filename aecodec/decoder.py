@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from . import tiles
 from .container import AecFile, ColourMode, Header, chunk_grid
@@ -17,10 +16,8 @@ from .model.network import Network
 from .model.quantiser import Symbols, hyper_shape
 from .parallel import Workers
 from .rate import prior_row
+from .samples import Samples, dtype
 from .tiles import Window
-
-LOST = 128
-"""The gray of chunks that could not be recovered."""
 
 Source = Callable[[int], Symbols | None]
 """Number of a chunk -> its integers, None if they are lost. Called from several threads."""
@@ -65,8 +62,8 @@ def parts(
     wanted: Rect,
     *,
     scale: int = 1,
-) -> Iterator[tuple[Rect, NDArray[np.uint8]]]:
-    """Pixels of a picture, window by window, before its orientation is applied.
+) -> Iterator[tuple[Rect, Samples]]:
+    """Colour of a picture, window by window, before its orientation is applied.
 
     Latents are kept no longer than a window needs them for itself or its halo: about
     two rows of chunks at a time.
@@ -80,8 +77,8 @@ def parts(
         scale: 1, or `PREVIEW_SCALE` for a preview of the whole picture.
 
     Yields:
-        Rectangles that together make up `wanted`, shrunk by the scale, and their
-        pixels: (h, w, 3) or (h, w).
+        Rectangles that together make up `wanted`, shrunk by the scale, and their colour:
+        (h, w, 3) or (h, w), medium gray where it is lost.
     """
     halo = network.halo if scale == 1 else 0
     windows = [
@@ -116,13 +113,18 @@ def parts(
                 if last_use[done] == i:
                     del cores[done]
 
-    def pixels(item: tuple[Window, torch.Tensor | None]) -> tuple[Rect, NDArray[np.uint8]]:
+    def pixels(item: tuple[Window, torch.Tensor | None]) -> tuple[Rect, Samples]:
         window, outer = item
         rect = tiles.shrunk(tiles.overlap(window.rect, wanted) or window.rect, scale)
         if outer is None:
-            part = np.full((*tiles.size(rect), 3), LOST, np.uint8)
+            part = np.full(
+                (*tiles.size(rect), 3), 1 << header.bit_depth - 1, dtype(header.bit_depth)
+            )
         else:
-            whole = network.synthesise(outer, header.q) if scale == 1 else network.preview(outer)
+            if scale == 1:
+                whole = network.synthesise(outer, header.q, header.bit_depth)
+            else:
+                whole = network.preview(outer, header.bit_depth)
             part = whole[tiles.within(rect, tiles.pixels(window.outer, scale))]
         return rect, part if header.colour is ColourMode.RGB else _gray(part)
 
@@ -147,7 +149,8 @@ def _join(
     return y
 
 
-def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _gray(image: Samples) -> Samples:
     """Mean of the three channels, rounded."""
-    total = image.astype(np.uint16).sum(axis=2)
-    return np.asarray((total + 1) // 3, dtype=np.uint8)
+    total = image.sum(axis=2, dtype=np.uint32)
+    mean: Samples = ((total + 1) // 3).astype(image.dtype)
+    return mean

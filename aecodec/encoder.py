@@ -8,9 +8,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from . import decoder, tiles
+from . import alpha, decoder, tiles
 from .container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
 from .entropy import encode_chunk, symbols_crc
 from .layout import Rect
@@ -20,6 +19,7 @@ from .parallel import Workers
 from .progress import Progress, Tally
 from .rate import prior_row
 from .refine import Scene, refine, steps
+from .samples import Samples
 
 
 class Encoding:
@@ -28,8 +28,9 @@ class Encoding:
     Args:
         network: the model.
         workers: what chunks are computed on.
-        pixels: uint8 (H, W, 3), or (H, W) for gray.
+        pixels: samples of the picture.
         header: of the file, but for the quality.
+        alpha_quality: see `alpha.encode`.
         metadata: to store behind the picture.
         effort: 0 to 9; see `refine`.
         keep: whether y is kept for further qualities, which takes 4 C / 256 bytes a
@@ -41,9 +42,10 @@ class Encoding:
         self,
         network: Network,
         workers: Workers,
-        pixels: NDArray[np.uint8],
+        pixels: Samples,
         header: Header,
         *,
+        alpha_quality: float | None = None,
         metadata: tuple[Metadata, ...] = (),
         effort: int = 0,
         keep: bool = False,
@@ -53,6 +55,8 @@ class Encoding:
         self._workers = workers
         self._pixels = pixels
         self._header = header
+        self._alpha_quality = alpha_quality
+        self._planes: tuple[bytes, ...] | None = None if header.alpha else ()
         self._metadata = metadata
         self._effort = effort
         self._chunks = chunk_grid(header).rects
@@ -67,26 +71,34 @@ class Encoding:
         for chunk in self._workers.map(partial(self._chunk, quality), range(len(self._chunks))):
             self._tally.did(tiles.area(self._chunks[len(chunks)]))
             chunks.append(chunk)
+        if self._planes is None:
+            self._planes = tuple(self._workers.map(self._plane, self._chunks))
         header = replace(self._header, quality=quality)
-        return serialise(AecFile(header, tuple(chunks), self._metadata))
+        return serialise(AecFile(header, tuple(chunks), self._metadata, self._planes))
 
     def psnr(self, quality: int) -> float:
-        """What the file of a stored quality will decode to, in dB."""
-        header, total = replace(self._header, quality=quality), 0.0
+        """What the file of a stored quality will decode to, in dB over what can be seen."""
+        header, total, count = replace(self._header, quality=quality), 0.0, 0
         shown = tiles.whole(header)
         self._tally.expect(tiles.area(shown))
         symbols = partial(self._symbols, quality)
         for rect, part in decoder.parts(self._network, self._workers, header, symbols, shown):
-            error = self._pixels[tiles.within(rect, shown)].astype(np.float32) - part
+            error = alpha.error(self._pixels[tiles.within(rect, shown)], part)
             total += float(np.square(error).sum(dtype=np.float64))
+            count += error.size
             self._tally.did(tiles.area(rect))
-        return 10 * math.log10(255**2 / max(total / self._pixels.size, 1e-10))
+        peak = 2**header.bit_depth - 1
+        return 10 * math.log10(peak**2 / max(total / max(count, 1), 1e-10))
 
     def _chunk(self, quality: int, number: int) -> Chunk:
         s = self._symbols(quality, number)
         tables = self._network.tables
         payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), tables, s.groups)
         return Chunk(payload, symbols_crc(s.z, s.q))
+
+    def _plane(self, chunk: Rect) -> bytes:
+        samples = self._pixels[tiles.within(chunk, tiles.whole(self._header))]
+        return alpha.encode(samples[:, :, -1], self._alpha_quality)
 
     def _symbols(self, quality: int, number: int) -> Symbols:
         if self._effort == 0:
@@ -99,7 +111,7 @@ class Encoding:
         symbols = refine(
             self._network,
             scene,
-            tiles.cut_pixels(self._pixels, scene.area),
+            self._shown(scene.area),
             quality,
             self._effort,
             seed=number,
@@ -108,6 +120,10 @@ class Encoding:
         if self._kept is not None:  # the search asks for the size, then for the PSNR
             self._refined[quality, number] = symbols
         return symbols
+
+    def _shown(self, outer: Rect) -> Samples:
+        """What the network sees of a rectangle of positions: (16h, 16w, 3)."""
+        return alpha.visible(tiles.cut_pixels(self._pixels, outer))
 
     def _scene(self, number: int) -> Scene:
         """A chunk with its y, and with its surroundings if they matter."""
@@ -121,7 +137,7 @@ class Encoding:
     def _analyse(self, chunk: Rect) -> Scene:
         core = tiles.positions(chunk)
         found = [
-            (window, self._network.analyse(tiles.cut_pixels(self._pixels, window.outer)))
+            (window, self._network.analyse(self._shown(window.outer)))
             for window in tiles.windows(chunk, self._header, self._network.halo)
         ]
         area = tiles.bounds([window.outer for window, _ in found]) if self._effort else core

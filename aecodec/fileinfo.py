@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from aecodec.container import ColourMode, HeaderInfo, Limits, parse_header, read_header
+from aecodec.container import ColourMode, Header, HeaderInfo, Limits, parse_header, read_header
 from aecodec.errors import InputError
 from aecodec.rate import quality_from_index
 
@@ -22,8 +22,9 @@ class FileInfo:
     Attributes:
         width: in pixels.
         height: in pixels.
-        mode: "RGB" or "L" (gray), as Pillow calls them.
-        bit_depth: bits a sample.
+        mode: "L" (gray), "LA" (gray and alpha), "RGB" or "RGBA".
+        bit_depth: bits a sample, 8 or 16.
+        alpha_bytes: what alpha takes of the file; None if there is none.
         quality: 1.0 to 100.0, as given to `encode`.
         model_id: identity of the weights, 16 hexadecimal digits.
         bytes: size of the whole file.
@@ -40,6 +41,7 @@ class FileInfo:
     height: int
     mode: str
     bit_depth: int
+    alpha_bytes: int | None
     quality: float
     model_id: str
     bytes: int
@@ -80,13 +82,19 @@ def info(src: StrPath | bytes | BinaryIO, *, limits: Limits | None = None) -> Fi
     return _file_info(found, size)
 
 
+def mode(header: Header) -> str:
+    """L, LA, RGB or RGBA, whatever the depth."""
+    return ("L" if header.colour is ColourMode.GRAY else "RGB") + ("A" if header.alpha else "")
+
+
 def _file_info(found: HeaderInfo, size: int) -> FileInfo:
     head = found.header
     return FileInfo(
         width=head.width,
         height=head.height,
-        mode="L" if head.colour is ColourMode.GRAY else "RGB",
+        mode=mode(head),
         bit_depth=head.bit_depth,
+        alpha_bytes=sum(plane.length for plane in found.alpha) if head.alpha else None,
         quality=quality_from_index(head.quality),
         model_id=head.model_id.hex(),
         bytes=size,

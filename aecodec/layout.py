@@ -70,8 +70,8 @@ class Header:
         model_id: first 8 bytes of the SHA-256 of the model's tensors.
         quality: gain index, 0 to `QUALITY_MAX`: `QUALITY_STEPS` times the continuous q.
         colour: colour mode.
-        bit_depth: bits a sample; 8 in version 1.
-        alpha: kind of alpha channel; 0 (none) in version 1.
+        bit_depth: bits a sample, of colour and alpha; 8 or 16.
+        alpha: kind of alpha channel: 0 none, 1 a lossless plane beside every chunk.
         orientation: EXIF orientation to apply after decoding, 1 to 8.
         effort: encoder effort, 0 to 9 (information only).
         precision: encoder arithmetic (information only).
@@ -121,11 +121,17 @@ class Metadata:
 
 @dataclass(frozen=True)
 class AecFile:
-    """A whole file: header, chunks in raster order, metadata in file order."""
+    """A whole file: header, chunks in raster order, metadata in file order.
+
+    Attributes:
+        alpha: with an alpha channel, each chunk's plane as `aecodec.alpha` codes it:
+            empty if opaque, None if `parse(verify=False)` found it damaged.
+    """
 
     header: Header
     chunks: tuple[Chunk, ...]
     metadata: tuple[Metadata, ...] = ()
+    alpha: tuple[bytes | None, ...] = ()
 
 
 class ChunkEntry(NamedTuple):
@@ -137,6 +143,14 @@ class ChunkEntry(NamedTuple):
     symbols_crc: int
 
 
+class AlphaEntry(NamedTuple):
+    """A line of the alpha table: where a chunk's plane lies, its checksum; length 0 is opaque."""
+
+    offset: int
+    length: int
+    payload_crc: int
+
+
 @dataclass(frozen=True)
 class HeaderInfo:
     """What stands before the payloads.
@@ -144,17 +158,20 @@ class HeaderInfo:
     Attributes:
         header: the header's fields.
         entries: the chunk table, in raster order.
-        size: bytes before the first payload: signature, header, table and checksum.
+        size: bytes before the first payload: signature, header, tables and checksum.
+        alpha: the alpha table, in raster order; empty without an alpha channel.
     """
 
     header: Header
     entries: tuple[ChunkEntry, ...]
     size: int
+    alpha: tuple[AlphaEntry, ...] = ()
 
     @property
     def payload_end(self) -> int:
         """Offset of the first byte after the payloads, in bytes; a whole file is longer."""
-        return self.size + sum(entry.length for entry in self.entries)
+        colour = sum(entry.length for entry in self.entries)
+        return self.size + colour + sum(entry.length for entry in self.alpha)
 
 
 class Rect(NamedTuple):

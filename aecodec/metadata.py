@@ -1,22 +1,33 @@
 """EXIF, ICC and XMP on their way between image files and `.aec` files.
 
-Pixels are stored upright, so the EXIF orientation is taken out; everything else passes
-byte for byte.
+Pixels are stored upright, so the orientation is set to 1 where EXIF and XMP name one;
+everything else passes byte for byte.
 """
 
 from __future__ import annotations
 
 import logging
+import re
+import struct
 from collections.abc import Iterable
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
 from aecodec.layout import EXIF, ICC, PREVIEW, XMP, Metadata
+from aecodec.samples import MANAGED
 
 log = logging.getLogger("aecodec")
 
 _ORIENTATION = 0x0112  # EXIF
+_UPRIGHT = (_ORIENTATION, 3, 1, 1, 0)  # its entry: one SHORT, 1, padding
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))([2-8])")
+_DIRECTORIES = (0x8769, 0x8825)  # Exif and GPS, of which IFD0 holds the places
+_UNIT, _NO_UNIT = 296, 1
+_RESOLUTION = (282, 283, _UNIT)
+#: Tags of a TIFF file that say nothing about how its samples lie: description, maker,
+#: model, resolution, software, date, artist, host, copyright.
+_OF_THE_PICTURE = (270, 271, 272, *_RESOLUTION, 305, 306, 315, 316, 33432)
 _EXIF_HEADER = b"Exif\x00\x00"  # of JPEG's APP1 segment; not stored
 _XMP_TAG = 700  # TIFF
 _PNG_XMP = "XML:com.adobe.xmp"
@@ -30,20 +41,28 @@ _CARRIERS = {
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF orientation of an opened image, 1 to 8; 1 if there is none or it is damaged."""
+    """Orientation of an opened image, 1 to 8; 1 if there is none or it is damaged."""
     try:
-        found = int(image.getexif().get(_ORIENTATION, 1))
-    except Exception as error:  # noqa: BLE001 - EXIF comes in all shapes; pixels matter more
-        log.info("the EXIF data cannot be read and are ignored: %s", error)
+        found = int(_tags(image).get(_ORIENTATION, 1))
+    except (TypeError, ValueError):
         return 1
     return found if 1 <= found <= 8 else 1
+
+
+def _tags(image: Image.Image) -> Image.Exif:
+    """What Pillow finds in EXIF data, or in XMP of the orientation."""
+    try:
+        return image.getexif()
+    except Exception as error:  # noqa: BLE001 - EXIF comes in all shapes; pixels matter more
+        log.info("the EXIF data cannot be read and are ignored: %s", error)
+        return Image.Exif()
 
 
 def collect(image: Image.Image) -> tuple[Metadata, ...]:
     """Metadata of a loaded image, for an `.aec` file."""
     found = {
         EXIF: _exif(image),
-        ICC: image.info.get("icc_profile"),
+        ICC: icc_profile(image),
         XMP: image.info.get("xmp") or image.info.get(_PNG_XMP),
     }
     items = []
@@ -54,17 +73,76 @@ def collect(image: Image.Image) -> tuple[Metadata, ...]:
             data = b"".join(d if isinstance(d, bytes) else bytes([d]) for d in data)
         if data:
             items.append(Metadata(kind, bytes(data)))
-    return tuple(items)
+    return upright(items)[1]
+
+
+def icc_profile(image: Image.Image) -> bytes | None:
+    """The profile that describes the samples made of an image; it ends with CMYK and Lab."""
+    return None if image.mode in MANAGED else image.info.get("icc_profile")
 
 
 def _exif(image: Image.Image) -> bytes:
-    """The TIFF structure, its orientation removed if it says anything."""
-    raw: bytes = image.info.get("exif") or b""
-    if orientation(image) != 1 or (not raw and image.format != "TIFF" and image.getexif()):
-        exif = image.getexif()
-        exif.pop(_ORIENTATION, None)
-        raw = exif.tobytes() if exif else b""
-    return raw.removeprefix(_EXIF_HEADER)
+    """The TIFF structure that tells of the picture."""
+    raw = bytes(image.info.get("exif") or b"").removeprefix(_EXIF_HEADER)
+    if raw:
+        return raw
+    found = _tags(image)
+    if image.format == "TIFF":  # where the same tags describe the file, too
+        tags, found = found, Image.Exif()
+        found.update({tag: tags[tag] for tag in _OF_THE_PICTURE if tag in tags})
+        if found.get(_UNIT) == _NO_UNIT:
+            for tag in _RESOLUTION:
+                found.pop(tag, None)
+        for pointer in _DIRECTORIES:
+            if directory := tags.get_ifd(pointer):
+                found.get_ifd(pointer).update(directory)
+                found[pointer] = directory
+    found.pop(_ORIENTATION, None)
+    return found.tobytes().removeprefix(_EXIF_HEADER) if found else b""
+
+
+def upright(items: Iterable[Metadata]) -> tuple[int, tuple[Metadata, ...]]:
+    """The orientation, 1 to 8, that metadata name, and the same metadata naming 1 in its place."""
+    items = tuple(items)
+    exif, xmp = first(items, EXIF) or b"", first(items, XMP) or b""
+    found = 1
+    if entry := _orientation_entry(exif):
+        found = int.from_bytes(
+            exif[entry + 8 : entry + 10], "little" if exif[:1] == b"I" else "big"
+        )
+    elif match := _XMP_ORIENTATION.search(xmp):
+        found = int(match[2])
+    reset = {EXIF: _upright_exif, XMP: _upright_xmp}
+    done = tuple(Metadata(i.type, reset[i.type](i.data)) if i.type in reset else i for i in items)
+    return (found if 1 <= found <= 8 else 1), done
+
+
+def _upright_exif(raw: bytes) -> bytes:
+    entry = _orientation_entry(raw)
+    if entry is None:
+        return raw
+    order = "<" if raw[:1] == b"I" else ">"
+    return raw[:entry] + struct.pack(order + "HHIHH", *_UPRIGHT) + raw[entry + 12 :]
+
+
+def _upright_xmp(packet: bytes) -> bytes:
+    return _XMP_ORIENTATION.sub(rb"\g<1>1", packet)
+
+
+def _orientation_entry(raw: bytes) -> int | None:
+    """Where the orientation stands in a TIFF structure; None if nowhere, or it is damaged."""
+    order = {b"II": "<", b"MM": ">"}.get(raw[:2])
+    if order is None:
+        return None
+    try:
+        (directory,) = struct.unpack_from(order + "I", raw, 4)
+        (count,) = struct.unpack_from(order + "H", raw, directory)
+        for start in range(directory + 2, directory + 2 + 12 * count, 12):
+            if struct.unpack_from(order + "H10x", raw, start) == (_ORIENTATION,):
+                return start
+    except struct.error:
+        pass
+    return None
 
 
 def first(items: Iterable[Metadata], kind: bytes) -> bytes | None:
@@ -74,7 +152,7 @@ def first(items: Iterable[Metadata], kind: bytes) -> bytes | None:
 
 def info(items: Iterable[Metadata]) -> dict[str, bytes]:
     """What Pillow's `Image.info` calls it."""
-    items = list(items)
+    items = upright(items)[1]
     found = {
         "exif": first(items, EXIF),
         "icc_profile": first(items, ICC),
@@ -94,6 +172,9 @@ def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, A
     options: dict[str, Any] = {}
     if kind in _CARRIERS[EXIF]:
         options = dict(info(items))
+    if kind == "WEBP" and options.get("icc_profile", b"")[16:20] == b"GRAY":
+        log.info("%s: a gray ICC profile cannot be kept in a WEBP file, which is RGB", name)
+        del options["icc_profile"]
     xmp = options.pop("xmp", None)
     if xmp and kind == "PNG":
         text = PngImagePlugin.PngInfo()
@@ -101,10 +182,16 @@ def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, A
         options["pnginfo"] = text
     elif kind == "TIFF" and (xmp or "exif" in options):  # all are tags of the file itself
         exif = Image.Exif()
-        exif.load(options.get("exif", b""))
+        try:
+            exif.load(options.get("exif", b""))
+        except Exception as error:  # noqa: BLE001 - as in _tags
+            log.info("%s: the EXIF data cannot be read and are left out: %s", name, error)
+            exif = Image.Exif()
         if xmp:
             exif[_XMP_TAG] = xmp
         options["exif"] = exif
+        if any(pointer in exif for pointer in _DIRECTORIES):
+            options["compression"] = None  # libtiff, which compresses, cannot write them
     elif xmp:
         options["xmp"] = xmp
     return options

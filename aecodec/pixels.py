@@ -1,11 +1,4 @@
-"""Image files and arrays: what the codec accepts, and how files are written.
-
-Pixels are C-contiguous `uint8` arrays of shape (H, W, 3), red, green, blue, or
-(H, W), gray, with values 0 to 255 and H, W >= 1. What cannot be coded without
-losing something other than precision (alpha, 16 bits a sample, CMYK) is refused
-with an error that says what to do; what can be converted without loss is
-converted, with a note to the logger `aecodec`.
-"""
+"""Image files: how they are read, as samples that stand upright, and how they are written."""
 
 from __future__ import annotations
 
@@ -21,33 +14,35 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from aecodec import deep
 from aecodec.container import Limits, Metadata, is_aec
-from aecodec.errors import (
-    AecError,
-    InputError,
-    LimitError,
-    OutputError,
-    UnsupportedImageError,
-)
+from aecodec.errors import AecError, InputError, LimitError, OutputError
 from aecodec.metadata import collect, orientation, save_options
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from aecodec.samples import (
+    Samples,
+    as_array,
+    bit_depth,
+    eight_bits,
+    from_pillow,
+    mode_name,
+    upright,
+)
 
 log = logging.getLogger("aecodec")
 
 StrPath = str | os.PathLike[str]
 
 #: Extension -> Pillow's format name and the options to write it with. All are
-#: lossless but JPEG, which is written at quality 95 without chroma subsampling.
+#: lossless but JPEG, which is written at quality 95 without chroma subsampling;
+#: PNG, TIFF and PPM keep 16 bits a sample, PNG, WebP and TIFF keep alpha.
 WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
-    ".webp": ("WEBP", {"lossless": True}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".bmp": ("BMP", {}),
@@ -56,59 +51,12 @@ WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".ppm": ("PPM", {}),
 }
 
-_NO_ALPHA = "remove the alpha channel first, for example by placing it on a background"
-_NO_DEPTH = "convert it to 8 bits a sample first"
-_NO_MODE = "convert it to RGB or gray first"
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_BITS_PER_SAMPLE = 258  # TIFF
+_WITH_ALPHA = ("PNG", "WEBP", "TIFF")  # of the formats in `WRITERS`
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 _pillow_lock = threading.Lock()
 
 #: Part of the hidden names of unfinished files: a batch finds by it what a dead process left.
 unfinished_tag: ContextVar[str] = ContextVar("unfinished_tag", default="")
-
-
-def as_array(image: Any, *, name: str | None = None) -> NDArray[np.uint8]:
-    """Turn an image into pixels the codec accepts.
-
-    Args:
-        image: a `uint8` array of shape (H, W, 3), (H, W) or (H, W, 1), the last
-            one being taken as gray; or a Pillow image of mode RGB, L, 1 or P
-            without transparency. Pillow images are taken as they are: their EXIF
-            orientation is not looked at (`read_image` does that).
-        name: what to call the image in error messages, usually its file's name.
-
-    Returns:
-        C-contiguous `uint8` of shape (H, W, 3) or (H, W). It may share memory
-        with the argument.
-
-    Raises:
-        UnsupportedImageError: another mode, dtype or shape, or no pixels at all.
-    """
-    where = "" if name is None else f"{name}: "
-    if isinstance(image, Image.Image):
-        return np.ascontiguousarray(_plain(image, where), dtype=np.uint8)
-    array = np.asarray(image)
-    if array.dtype != np.uint8:
-        raise UnsupportedImageError(
-            f"{where}samples of type {array.dtype} are not coded; give uint8, 0 to 255"
-        )
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] != 3):
-        raise UnsupportedImageError(
-            f"{where}an array of shape {array.shape} is not coded; give (H, W, 3) or (H, W)"
-        )
-    if array.size == 0:
-        raise UnsupportedImageError(f"{where}an image of shape {array.shape} has no pixels")
-    return np.ascontiguousarray(array)
 
 
 @dataclass(frozen=True)
@@ -116,15 +64,15 @@ class ImageFile:
     """What an image file held.
 
     Attributes:
-        pixels: C-contiguous `uint8` of shape (H, W, 3), or (H, W) for gray; upright.
+        pixels: `uint8` or `uint16` samples as `aecodec.samples` describes them; upright.
         metadata: EXIF (without orientation), ICC and XMP, as far as there are any.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Samples
     metadata: tuple[Metadata, ...]
 
 
-def read_image(path: StrPath, *, limits: Limits | None = None) -> NDArray[np.uint8]:
+def read_image(path: StrPath, *, limits: Limits | None = None) -> Samples:
     """The pixels of an image file; see `read_image_file`."""
     return read_image_file(path, limits=limits).pixels
 
@@ -138,8 +86,9 @@ def read_image_file(path: StrPath, *, limits: Limits | None = None) -> ImageFile
 
     Raises:
         InputError: no such file, a folder, not an image, or a damaged or truncated one.
-        UnsupportedImageError: alpha, more than 8 bits a sample, CMYK and the like.
+        UnsupportedImageError: a mode that is not coded; see `aecodec.samples`.
         LimitError: more pixels than `limits` allow.
+        MissingDependencyError: 16-bit colour needs the extra `aecodec[deep]`.
     """
     limits = limits or Limits()
     name = os.fspath(path)
@@ -158,19 +107,6 @@ def read_image_file(path: StrPath, *, limits: Limits | None = None) -> ImageFile
                 raise InputError(f"{name}: the image is damaged: {cause}") from error
     except OSError as error:
         raise InputError(f"{name}: {_cause(error)}") from error
-
-
-def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn pixels (H, W) or (H, W, 3) as an EXIF orientation, 1 to 8, asks for."""
-    turn = _TURNS.get(orientation)
-    if turn is None:
-        return image
-    return np.ascontiguousarray(Image.fromarray(image).transpose(turn))
-
-
-def reduced(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Means of squares of scale × scale pixels, of what there is of them at the edges."""
-    return np.asarray(Image.fromarray(image).reduce(scale))
 
 
 def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | None = None) -> None:
@@ -201,18 +137,29 @@ def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | No
         raise OutputError(f"{target}: {_cause(error)}") from error
 
 
-def writer_for(path: StrPath) -> tuple[str, dict[str, Any]]:
+def writer_for(path: StrPath, *, mode: str = "RGB", depth: int = 8) -> tuple[str, dict[str, Any]]:
     """Pillow's format name and options for a file name.
 
+    Args:
+        path: the file, whose extension chooses the format.
+        mode: of the picture to be written: L, LA, RGB or RGBA.
+        depth: its bits a sample; a format that has only 8 is not refused.
+
     Raises:
-        OutputError: the extension is not one of `WRITERS`.
+        OutputError: the extension is not one of `WRITERS`, or that format has no alpha.
+        MissingDependencyError: 16-bit colour needs the extra `aecodec[deep]`.
     """
-    extension = Path(path).suffix.lower()
+    name, extension = os.fspath(path), Path(path).suffix.lower()
     if extension not in WRITERS:
         known = " ".join(WRITERS)
         cause = f"unknown extension {extension!r}" if extension else "no extension"
-        raise OutputError(f"{os.fspath(path)}: {cause}; use one of {known}")
-    return WRITERS[extension]
+        raise OutputError(f"{name}: {cause}; use one of {known}")
+    kind, options = WRITERS[extension]
+    if mode.endswith("A") and kind not in _WITH_ALPHA:
+        raise OutputError(f"{name}: {kind} files have no alpha; use .png, .webp or .tif")
+    if depth == 16 and mode != "L" and kind in deep.KINDS:
+        deep.require(kind, f"{name}: ")
+    return kind, options
 
 
 def write_image(
@@ -225,28 +172,35 @@ def write_image(
     """Write pixels to an image file, whole or not at all.
 
     Args:
-        path: the file; its extension chooses the format, see `WRITERS`.
-        image: pixels as `as_array` takes them.
+        path: the file; its extension chooses the format, see `WRITERS`. Of 16 bits a
+            sample 8 are written, with a note, where the format has no more.
+        image: pixels as `aecodec.samples.as_array` takes them.
         metadata: what of it the format can carry is written, too.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        OutputError: unknown extension, an existing file, a size that the format
-            does not allow, a folder that cannot be written to, no space.
+        OutputError: unknown extension, an existing file, a size or an alpha channel
+            that the format does not allow, a folder that cannot be written to, no space.
         UnsupportedImageError: as `as_array`.
+        MissingDependencyError: 16-bit colour needs the extra `aecodec[deep]`.
     """
-    kind, options = writer_for(path)
-    array = as_array(image)
-    options = options | save_options(kind, metadata, os.fspath(path))
-    buffer = io.BytesIO()
+    samples, name = as_array(image), os.fspath(path)
+    kind, options = writer_for(path, mode=mode_name(samples), depth=bit_depth(samples))
+    if bit_depth(samples) == 16 and kind not in deep.KINDS:
+        log.info("%s: written with 8 bits a sample; %s files have no more", name, kind)
+        samples = eight_bits(samples)
     try:
-        Image.fromarray(array).save(buffer, kind, **options)
-    except (OSError, ValueError, KeyError) as error:
-        size = f"{array.shape[1]} x {array.shape[0]}"
-        raise OutputError(
-            f"{os.fspath(path)}: cannot be written as {kind} ({size}): {error}"
-        ) from error
-    write_bytes(path, buffer.getbuffer(), overwrite=overwrite)
+        if bit_depth(samples) == 16 and samples.ndim == 3:
+            data = deep.encode(kind, samples, metadata, f"{name}: ")
+        else:
+            buffer = io.BytesIO()
+            options = options | save_options(kind, metadata, name)
+            Image.fromarray(samples).save(buffer, kind, **options)
+            data = buffer.getvalue()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        size = f"{samples.shape[1]} x {samples.shape[0]}"
+        raise OutputError(f"{name}: cannot be written as {kind} ({size}): {error}") from error
+    write_bytes(path, data, overwrite=overwrite)
 
 
 def write_bytes(path: StrPath, data: bytes | memoryview, *, overwrite: bool = False) -> None:
@@ -338,44 +292,35 @@ def _read(fp: BinaryIO, name: str, limits: Limits) -> ImageFile:
                 f"{name}: {width} x {height} pixels; the limits are {limits.max_pixels} pixels "
                 f"and {limits.max_side} a side"
             )
-        bits = _bits(image)
-        if bits > 8:
-            kind = f"mode {image.mode}, {bits} bits a sample"
-            raise UnsupportedImageError(f"{name}: {kind} is not coded; {_NO_DEPTH}")
+        bits, tiles = _bits(image), list(getattr(image, "tile", ()))  # gone after loading
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             log.info("%s: only the first of %d frames is read", name, frames)
         image.load()  # before EXIF, which may stand behind the pixels
-        pixels = _plain(image, f"{name}: ")
-        turn = orientation(image)
-        array = upright(np.ascontiguousarray(pixels, dtype=np.uint8), turn)
-        return ImageFile(array, collect(image))
+        where = f"{name}: "
+        samples = deep.read(fp, image, tiles, where) if _is_cut(image, bits) else None
+        if samples is None:
+            samples = _samples(image, bits, where)
+        return ImageFile(upright(samples, orientation(image)), collect(image))
 
 
-def _plain(image: Image.Image, where: str) -> Image.Image:
-    """The same picture in mode RGB or L.
+def _is_cut(image: Image.Image, bits: int) -> bool:
+    """Whether the file has more bits a sample than Pillow's image."""
+    return bits > 8 and not image.mode.startswith(("I", "F"))
 
-    Raises:
-        UnsupportedImageError: there is none.
-    """
-    mode = image.mode
-    to_do = None
-    if 0 in image.size:
-        raise UnsupportedImageError(f"{where}an image of {image.size} has no pixels")
-    if image.has_transparency_data:
-        to_do = _NO_ALPHA
-    elif mode.startswith("I") or mode == "F":
-        to_do = _NO_DEPTH
-    elif mode not in ("RGB", "L", "1", "P"):
-        to_do = _NO_MODE
-    if to_do is not None:
-        extra = " with transparency" if image.has_transparency_data else ""
-        raise UnsupportedImageError(f"{where}mode {mode}{extra} is not coded; {to_do}")
-    if mode in ("RGB", "L"):
-        return image
-    plain = image.convert("L" if mode == "1" else "RGB")
-    log.info("%smode %s is coded as %s", where, mode, "gray" if mode == "1" else "RGB")
-    return plain
+
+def _samples(image: Image.Image, bits: int, where: str) -> Samples:
+    """What Pillow read, gray of 9 to 16 bits as the file means it."""
+    if _is_cut(image, bits):
+        log.info("%smode %s with %d bits a sample is read with 8", where, image.mode, bits)
+    samples = from_pillow(image, where)
+    if not image.mode.startswith("I;16"):
+        return samples
+    if 8 < bits < 16:
+        log.info("%s%d bits a sample are coded as 16", where, bits)
+        samples = (samples.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
+    white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    return 65535 - samples if white_is_zero else samples
 
 
 def _bits(image: Image.Image) -> int:

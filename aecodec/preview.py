@@ -26,7 +26,8 @@ def stored_preview(file: AecFile) -> AecFile | None:
         raise FormatError(f"the stored preview is damaged: {error}") from error
     small, large = preview.header, file.header
     expected = (-(-large.width // PREVIEW_SCALE), -(-large.height // PREVIEW_SCALE))
-    same_kind = (small.colour, small.orientation) == (large.colour, 1)
+    kind = (large.colour, large.bit_depth, large.alpha, 1)
+    same_kind = (small.colour, small.bit_depth, small.alpha, small.orientation) == kind
     if (small.width, small.height) != expected or not same_kind:
         raise FormatError("the stored preview is not one of this picture")
     return preview

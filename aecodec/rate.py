@@ -26,16 +26,19 @@ class Aim:
         quality: 1 to 100; `DEFAULT_QUALITY` if nothing at all is given.
         target_size: bytes of the whole file, met from below.
         target_bpp: the same as bits per pixel.
-        target_psnr: dB over all samples, met from above.
+        target_psnr: dB over all colour samples that can be seen, met from above.
+        alpha_quality: beside it, of the alpha channel: 1 (opaque or transparent) to 99
+            (half of the levels); 100 and None are lossless.
 
     Raises:
-        InputError: more than one is given, or the quality is not within 1..100.
+        InputError: more than one is given, or a quality is not within 1..100.
     """
 
     quality: float | None = None
     target_size: int | None = None
     target_bpp: float | None = None
     target_psnr: float | None = None
+    alpha_quality: float | None = None
 
     def __post_init__(self) -> None:
         aims = (self.quality, self.target_size, self.target_bpp, self.target_psnr)
@@ -43,6 +46,9 @@ class Aim:
             raise InputError("give one of quality, target_size, target_bpp and target_psnr")
         if self.quality is not None:
             quality_index(self.quality)
+        quality = self.alpha_quality
+        if quality is not None and not (math.isfinite(quality) and 1 <= quality <= 100):
+            raise InputError(f"alpha quality must lie within 1..100, not {quality:g}")
 
     @property
     def fixed(self) -> int | None:

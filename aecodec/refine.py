@@ -30,6 +30,7 @@ from .errors import InputError
 from .layout import QUALITY_STEPS, Rect
 from .model.network import Network
 from .model.quantiser import Conditions, Symbols
+from .samples import Samples
 
 GREEDY_STEPS = (0, 1, 2, 4, 8, 3, 3, 4, 5, 6)
 """Passes of greedy rounding of each effort, 0 to 9."""
@@ -86,7 +87,7 @@ class Scene:
 def refine(
     network: Network,
     scene: Scene,
-    pixels: NDArray[np.uint8],
+    pixels: Samples,
     quality: int,
     effort: int,
     *,
@@ -98,7 +99,7 @@ def refine(
     Args:
         network: the model.
         scene: the chunk.
-        pixels: (16h, 16w, 3) uint8 of the scene's area.
+        pixels: (16h, 16w, 3) of the scene's area, see `Network.to_input`.
         quality: stored quality, 0 to 3584.
         effort: 0 to 9.
         seed: of the random roundings; the result depends on nothing else.
@@ -125,7 +126,7 @@ class _Problem:
         self,
         network: Network,
         scene: Scene,
-        pixels: NDArray[np.uint8],
+        pixels: Samples,
         z: NDArray[np.int32],
         quality: int,
         seed: int,

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import InputError
 from .layout import STRIDE, Header, Rect, grid_shape
+from .samples import Samples
 
 WINDOW = 1024
 """Largest side of a window without its halo, in pixels; larger chunks have several."""
@@ -80,21 +80,20 @@ def chunks_under(outer: Rect, header: Header) -> list[int]:
     ]
 
 
-def cut_pixels(image: NDArray[np.uint8], outer: Rect) -> NDArray[np.uint8]:
-    """RGB pixels (h, w, 3) of a latent window; past the picture's edge its last row or column.
+def cut_pixels(image: Samples, outer: Rect) -> Samples:
+    """Samples of a latent window; past the picture's edge its last row or column.
 
     Args:
-        image: (H, W, 3), or (H, W) for gray.
+        image: see `aecodec.samples`.
         outer: in positions of y.
     """
     rect = pixels(outer)
     part = image[rect.top : rect.bottom, rect.left : rect.right]
-    if part.ndim == 2:
-        part = np.repeat(part[:, :, None], 3, axis=2)
     height, width = size(rect)
     missing = (height - part.shape[0], width - part.shape[1])
     if any(missing):
-        part = np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+        channels = [(0, 0)] * (part.ndim - 2)
+        part = np.pad(part, ((0, missing[0]), (0, missing[1]), *channels), mode="edge")
     return part
 
 

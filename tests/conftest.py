@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -77,3 +78,40 @@ def chunks_of(log2: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aecodec.codec.Header", lambda **kw: Header(**kw, chunk_log2=log2))
         yield
+
+
+def cmyk_profile(cyan: tuple[float, float, float]) -> bytes:
+    """An ICC profile for CMYK that says which Lab colour full cyan is; the rest is gray.
+
+    Version 2, class "prtr", one `A2B0` of type `mft1`: 4 inputs, 2 grid points, 3 outputs.
+    """
+
+    def lab8(lightness: float, a: float, b: float) -> bytes:
+        return bytes((round(lightness * 2.55), round(a) + 128, round(b) + 128))
+
+    identity = bytes(range(256))
+    matrix = struct.pack(">9I", *(0x10000 if i % 4 == 0 else 0 for i in range(9)))
+    grid = b""
+    for index in range(16):  # C varies slowest, K fastest
+        inks = bin(index).count("1")
+        grid += lab8(*cyan) if index == 8 else lab8(100 - 25 * inks, 0, 0)
+    tables = 4 * identity + grid + 3 * identity
+    a2b0 = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + matrix + tables
+    text = b"made for a test\0"
+    desc = b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78)
+    white = b"XYZ " + bytes(4) + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
+    tags, body, offset = b"", b"", 132 + 12 * 4
+    for name, data in (
+        (b"A2B0", a2b0),
+        (b"desc", desc),
+        (b"wtpt", white),
+        (b"cprt", b"text" + bytes(4) + b"none\0"),
+    ):
+        data += bytes(-len(data) % 4)
+        tags += name + struct.pack(">II", offset + len(body), len(data))
+        body += data
+    size = offset + len(body)
+    head = struct.pack(">I4sI4s4s4s", size, b"test", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    head += struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    head += struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
+    return head.ljust(128, b"\0") + struct.pack(">I", 4) + tags + body

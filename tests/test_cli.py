@@ -210,14 +210,14 @@ def test_inputs_that_are_no_images(tmp_path, run):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.png").touch()
-    Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
+    Image.new("F", (8, 8), float("nan")).save(tmp_path / "nowhere.tif")
     before = only(tmp_path)
     for name, cause in {
         "missing.png": "no such file",
         "folder.png": "is a directory",
         "text.png": "not an image",
         "empty.png": "empty",
-        "clear.png": "mode RGBA",
+        "nowhere.tif": "not finite",
     }.items():
         failed(run("compress", tmp_path / name), 3, name, cause)
     failed(run("compress", "."), 3, "is a directory")

@@ -229,7 +229,7 @@ def test_bad_qualities_are_refused(codec: Codec, cat: np.ndarray, quality: float
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4), np.float32), np.zeros((0, 4), np.uint8)],
+    [np.zeros((4, 4, 5), np.uint8), np.zeros((4, 4), np.float32), np.zeros((0, 4), np.uint8)],
 )
 def test_bad_arrays_are_refused(codec: Codec, image: np.ndarray) -> None:
     with pytest.raises(UnsupportedImageError):

@@ -55,7 +55,18 @@ RICH = c.AecFile(
     ),
     (c.Metadata(c.EXIF, b"MM\x00*"), c.Metadata(b"teSt", b"")),
 )
-GOLDEN = [(SMALL_HEX, SMALL), (RICH_HEX, RICH)]
+ALPHA_HEX = (
+    "894145430d0a1a0a011400000123456789abcdef820140800803f1866c7a1111111103668aca112222222200"
+    "00000000333333330cd5122d9a00019b8ed26d617fb7ad6f6e6574776f616c706861206f66206f6e6533784d"
+    "5020043c782f3e29b371fd00"
+)
+ALPHA = c.AecFile(
+    c.Header(130, 64, MODEL, 1024, c.ColourMode.GRAY, bit_depth=16, alpha=1, chunk_log2=6),
+    (c.Chunk(b"one", 0x11111111), c.Chunk(b"two", 0x22222222), c.Chunk(b"", 0x33333333)),
+    (c.Metadata(c.XMP, b"<x/>"),),
+    (b"alpha of one", b"", b"3"),
+)
+GOLDEN = [(SMALL_HEX, SMALL), (RICH_HEX, RICH), (ALPHA_HEX, ALPHA)]
 U32 = st.integers(0, 2**32 - 1)
 
 
@@ -63,6 +74,7 @@ U32 = st.integers(0, 2**32 - 1)
 def files(draw: st.DrawFn) -> c.AecFile:
     """Files of 1 to about 60 chunks, thin and square ones, with and without metadata."""
     log2 = draw(st.integers(6, 15))
+    alpha = draw(st.booleans()) and log2 <= 13
     rows = draw(st.integers(1, 8))
     cols = draw(st.integers(1, 8))
     side = 1 << log2
@@ -72,6 +84,8 @@ def files(draw: st.DrawFn) -> c.AecFile:
         model_id=draw(st.binary(min_size=8, max_size=8)),
         quality=draw(st.integers(0, c.QUALITY_MAX)),
         colour=draw(st.sampled_from(c.ColourMode)),
+        bit_depth=draw(st.sampled_from([8, 16])),
+        alpha=int(alpha),
         orientation=draw(st.integers(1, 8)),
         effort=draw(st.integers(0, 9)),
         precision=draw(st.sampled_from(c.Precision)),
@@ -81,7 +95,8 @@ def files(draw: st.DrawFn) -> c.AecFile:
     chunks = tuple(c.Chunk(b"%d" % seed * (seed % 40), seed) for seed in seeds)
     types = st.sampled_from([c.EXIF, c.ICC, c.XMP, b"zzzz", b"a1 ~"])
     metadata = st.builds(c.Metadata, types, st.binary(max_size=300))
-    return c.AecFile(header, chunks, tuple(draw(st.lists(metadata, max_size=4))))
+    planes = tuple(b"%d" % seed * (seed % 3) for seed in seeds) if alpha else ()
+    return c.AecFile(header, chunks, tuple(draw(st.lists(metadata, max_size=4))), planes)
 
 
 ANY_SIZE = c.Limits(max_pixels=2**64)
@@ -131,6 +146,9 @@ def test_parse_inverts_serialise(file: c.AecFile) -> None:
         assert data[entry.offset : entry.offset + entry.length] == chunk.payload
         assert entry.symbols_crc == chunk.symbols_crc
         assert c.chunk_ok(data, entry)
+    for plane, line in zip(file.alpha, info.alpha, strict=True):
+        assert data[line.offset : line.offset + line.length] == plane
+        assert c.chunk_ok(data, line)
 
 
 @pytest.mark.parametrize(("text", "file"), GOLDEN)
@@ -261,7 +279,7 @@ def test_any_bytes_after_the_signature(tail: bytes) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_edited_files_with_a_corrected_header_checksum(data: st.DataObject) -> None:
-    valid = bytes.fromhex(data.draw(st.sampled_from([SMALL_HEX, RICH_HEX])))
+    valid = bytes.fromhex(data.draw(st.sampled_from([SMALL_HEX, RICH_HEX, ALPHA_HEX])))
     size = c.parse_header(valid).size
     edited = bytearray(valid[: size - 4])
     for _ in range(data.draw(st.integers(1, 3))):
@@ -286,6 +304,20 @@ def test_best_effort_reading_of_a_damaged_payload() -> None:
         c.serialise(file)
 
 
+def test_best_effort_reading_of_a_damaged_alpha_plane() -> None:
+    data = bytearray(bytes.fromhex(ALPHA_HEX))
+    line = c.parse_header(data).alpha[2]
+    data[line.offset] ^= 1
+    with pytest.raises(e.ChecksumError, match="alpha of chunk 2") as caught:
+        c.parse(data)
+    assert caught.value.offset == line.offset
+    file = c.parse(data, verify=False)
+    assert file.alpha == (b"alpha of one", b"", None)
+    assert all(chunk.ok for chunk in file.chunks)
+    with pytest.raises(e.InputError, match="damaged"):
+        c.serialise(file)
+
+
 # --- what the format forbids
 
 
@@ -301,8 +333,8 @@ def test_best_effort_reading_of_a_damaged_payload() -> None:
         (e.VersionError, "version 0", c.SIGNATURE + bytes(50)),
         (e.VersionError, "reserved flag", seal(head(flags=0x40), b"\x00")),
         (e.VersionError, "reserved flag", seal(head(flags=0x80), b"\x00")),
-        (e.VersionError, "bit depth", seal(head(flags=0x10), b"\x00")),
-        (e.VersionError, "alpha", seal(head(flags=0x04), b"\x00")),
+        (e.VersionError, "bit depth", seal(head(flags=0x20), b"\x00")),
+        (e.VersionError, "alpha kind 2", seal(head(flags=0x08), b"\x00")),
         (e.VersionError, "reserved picture", seal(head(picture=0x41), b"\x00")),
         (e.VersionError, "reserved picture", seal(head(picture=0x81), b"\x00")),
         (e.VersionError, "colour mode 2", seal(head(picture=2), b"\x00")),
@@ -317,6 +349,11 @@ def test_best_effort_reading_of_a_damaged_payload() -> None:
         (e.FormatError, "32 bits", seal(head(sizes="ffffffff10 01 00"), b"\x00")),
         (e.FormatError, "32 bits", seal(head(sizes="ffffffffff 01 00"), b"\x00")),
         (e.FormatError, "longer than", seal(head(table="8000 00000000 00000000"), b"\x00")),
+        (e.FormatError, "chunk side code 8", seal(head(flags=4, coding=0x80), b"\x00")),
+        (e.FormatError, "longer than", seal(head(flags=4) + b"\x80\x00", b"\x00")),
+        (e.TruncatedError, "payload", seal(head(flags=4) + b"\x01\0\0\0\0")),
+        (e.TruncatedError, "table", head(flags=4) + b"\x00\x00\x00\x00"),
+        (e.ChecksumError, "alpha of chunk 0", seal(head(flags=4) + b"\x01\0\0\0\0", b"a\x00")),
         (e.ChecksumError, "header", head() + b"\x00\x00\x00\x00\x00"),
         (e.TruncatedError, "payload", seal(head(table="01 00000000 00000000"), b"\x00")),
         (e.TruncatedError, "payload", seal(head(table="ffffffff0f 00000000 00000000"), b"\x00")),
@@ -404,8 +441,8 @@ def test_limits_are_inclusive() -> None:
         {"quality": -1},
         {"quality": c.QUALITY_MAX + 1},
         {"colour": 2},
-        {"bit_depth": 16},
-        {"alpha": 1},
+        {"bit_depth": 12},
+        {"alpha": 2},
         {"orientation": 0},
         {"orientation": 9},
         {"effort": 10},
@@ -426,6 +463,10 @@ def test_serialise_refuses_bad_fields(change: dict[str, int]) -> None:
         replace(SMALL, chunks=()),
         replace(SMALL, chunks=SMALL.chunks * 2),
         replace(SMALL, chunks=(c.Chunk(b"", 2**32),)),
+        replace(SMALL, alpha=(b"",)),
+        replace(SMALL, header=replace(SMALL.header, alpha=1)),
+        replace(SMALL, header=replace(SMALL.header, alpha=1), alpha=(None,)),
+        replace(SMALL, header=replace(SMALL.header, alpha=1, chunk_log2=14), alpha=(b"",)),
         replace(SMALL, metadata=(c.Metadata(b"TeSt", b""),)),
         replace(SMALL, metadata=(c.Metadata(b"exif2", b""),)),
         replace(SMALL, metadata=(c.Metadata(b"\x00abc", b""),)),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 import aecodec
-from aecodec.container import parse
+from aecodec import metadata
+from aecodec.container import Metadata, parse
 
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF/></x:xmpmeta>"
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -83,9 +87,136 @@ def test_formats_that_cannot_carry_them_say_so(
     assert "cannot be kept" in caplog.text
 
 
+def wide_gamut() -> bytes:
+    """An sRGB profile whose primaries are those of Display P3, D50-adapted."""
+    profile = bytearray(PROFILE)
+    p3 = {b"rXYZ": (0.51512, 0.2412, -0.00105), b"gXYZ": (0.29198, 0.69225, 0.04189)}
+    p3[b"bXYZ"] = (0.1571, 0.06657, 0.78407)
+    for tag, values in p3.items():
+        at = int.from_bytes(profile[profile.index(tag) + 4 :][:4], "big")
+        for i, value in enumerate(values):
+            number = round(value * 65536) % 2**32
+            profile[at + 8 + 4 * i : at + 12 + 4 * i] = number.to_bytes(4, "big")
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
+def test_a_wide_gamut_stays_with_its_samples(cat: np.ndarray, tmp_path: Path, ending: str) -> None:
+    """The profile comes back byte for byte, and the samples are not converted."""
+    profile = wide_gamut()
+    ImageCms.ImageCmsProfile(io.BytesIO(profile))  # a good one
+    Image.fromarray(cat).save(tmp_path / "a.png", icc_profile=profile)
+    aecodec.compress(tmp_path / "a.png", tmp_path / "a.aec", quality=30)
+    aecodec.decompress(tmp_path / "a.aec", tmp_path / f"b.{ending}")
+    with Image.open(tmp_path / f"b.{ending}") as back:
+        assert back.info["icc_profile"] == profile
+        decoded = aecodec.decode((tmp_path / "a.aec").read_bytes())
+        difference = np.asarray(back).astype(int) - decoded
+        assert np.abs(difference).mean() < (2 if ending == "jpg" else 1e-9)
+    plain = aecodec.encode(cat, 30)
+    np.testing.assert_array_equal(aecodec.decode(plain), decoded)
+
+
+def test_a_gray_profile_is_not_put_on_rgb(
+    cat: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    profile = PROFILE[:16] + b"GRAY" + PROFILE[20:]
+    Image.fromarray(cat).convert("L").save(tmp_path / "a.png", icc_profile=profile)
+    aecodec.compress(tmp_path / "a.png", tmp_path / "a.aec", quality=30)
+    aecodec.decompress(tmp_path / "a.aec", tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as back:
+        assert (back.mode, back.info["icc_profile"]) == ("L", profile)
+    with caplog.at_level("INFO", "aecodec"):
+        aecodec.decompress(tmp_path / "a.aec", tmp_path / "b.webp")
+    assert "gray ICC profile" in caplog.text
+    with Image.open(tmp_path / "b.webp") as back:
+        assert "icc_profile" not in back.info
+
+
+def test_exif_passes_byte_for_byte_but_for_the_orientation(cat: np.ndarray, tmp_path: Path) -> None:
+    """Maker notes point into the whole, so nothing may move."""
+    exif = Image.Exif()
+    exif[MAKE] = "a camera"
+    exif[ORIENTATION] = 8
+    exif.get_ifd(0x8769)[0x927C] = b"notes of the maker \x00\x01\x02"
+    for endian in ("<", ">"):
+        exif.endian = endian
+        raw = exif.tobytes()
+        Image.fromarray(cat).save(tmp_path / "a.jpg", exif=raw)
+        aecodec.compress(tmp_path / "a.jpg", tmp_path / "a.aec", quality=30, overwrite=True)
+        data = (tmp_path / "a.aec").read_bytes()
+        assert aecodec.info(data).width == cat.shape[0]
+        (item,) = parse(data).metadata
+        assert len(item.data) == len(raw) - 6
+        assert sum(a != b for a, b in zip(item.data, raw[6:], strict=True)) == 1
+        kept = Image.Exif()
+        kept.load(b"Exif\0\0" + item.data)
+        assert kept[ORIENTATION] == 1
+        assert kept.get_ifd(0x8769)[0x927C] == exif.get_ifd(0x8769)[0x927C]
+
+
+@pytest.mark.parametrize(
+    "form", ['tiff:Orientation="{}"', "<tiff:Orientation>{}</tiff:Orientation>"]
+)
+def test_an_orientation_in_xmp_is_applied_once(cat: np.ndarray, tmp_path: Path, form: str) -> None:
+    """Pillow turns by it where EXIF says nothing; it must not turn what comes back."""
+    xmp = b"<x:xmpmeta><rdf " + form.format(6).encode() + b"/></x:xmpmeta>"
+    Image.fromarray(cat).save(tmp_path / "a.jpg", xmp=xmp)
+    aecodec.compress(tmp_path / "a.jpg", tmp_path / "a.aec", quality=30)
+    aecodec.decompress(tmp_path / "a.aec", tmp_path / "b.png")
+    with Image.open(tmp_path / "a.jpg") as image, Image.open(tmp_path / "b.png") as back:
+        upright = ImageOps.exif_transpose(image)
+        assert back.size == upright.size == cat.shape[:2]
+        assert ImageOps.exif_transpose(back).size == back.size
+        text = back.info.get("xmp") or back.info["XML:com.adobe.xmp"].encode()
+        assert text == xmp.replace(b"6", b"1")
+
+
+def test_exif_in_a_file_never_turns_what_is_written(cat: np.ndarray, tmp_path: Path) -> None:
+    """Files of other writers may hold an orientation; the format says it has no effect."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 3
+    item = Metadata(b"eXIF", exif.tobytes()[6:])
+    (tmp_path / "a.aec").write_bytes(aecodec.encode(cat, 30, metadata=(item,)))
+    aecodec.decompress(tmp_path / "a.aec", tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as back:
+        assert back.getexif().get(ORIENTATION, 1) == 1
+
+
+def test_tiff_tags_that_tell_of_the_picture_are_kept(cat: np.ndarray, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[MAKE], exif[ORIENTATION], exif[0x8298] = "a camera", 3, "by me"
+    exif.get_ifd(0x8769)[0x829A] = 0.004
+    exif.get_ifd(0x8825)[1] = "N"
+    Image.fromarray(cat).save(tmp_path / "a.tif", exif=exif.tobytes())
+    aecodec.compress(tmp_path / "a.tif", tmp_path / "a.aec", quality=30)
+    for ending in ("png", "jpg", "tif"):
+        aecodec.decompress(tmp_path / "a.aec", tmp_path / f"b.{ending}")
+        with Image.open(tmp_path / f"b.{ending}") as back:
+            found = back.getexif()
+            assert (found[MAKE], found[0x8298]) == ("a camera", "by me")
+            assert found.get_ifd(0x8769)[0x829A] == pytest.approx(0.004)
+            assert found.get_ifd(0x8825)[1] == "N"
+            assert found.get(ORIENTATION, 1) == 1
+            if ending == "png":
+                assert 273 not in found  # where the strips of the file lay
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=80), st.sampled_from([b"", b"II*\0", b"MM\0*"]))
+def test_any_bytes_as_exif_and_xmp(data: bytes, start: bytes) -> None:
+    items = (Metadata(b"eXIF", start + data), Metadata(b"xMP ", data))
+    turn, done = metadata.upright(items)
+    assert 1 <= turn <= 8
+    assert [len(item.data) for item in done if item.type == b"xMP "] == [len(data)]
+    assert metadata.upright(done)[0] == 1
+
+
 def test_damaged_exif_does_not_stop_the_picture(cat: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(cat).save(path, exif=b"Exif\x00\x00not a TIFF structure")
     aecodec.compress(path, tmp_path / "a.aec", quality=30)
-    aecodec.decompress(tmp_path / "a.aec", tmp_path / "a.png")
-    assert (tmp_path / "a.png").exists()
+    for ending in ("png", "jpg", "webp", "tif"):
+        aecodec.decompress(tmp_path / "a.aec", tmp_path / f"b.{ending}")
+        with Image.open(tmp_path / f"b.{ending}") as back:
+            assert back.size == (243, 181)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import psnr
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 import aecodec
 import aecodec.plugins.pillow
@@ -54,6 +54,54 @@ def test_gray_stays_gray(photo: np.ndarray) -> None:
     assert Image.open(buffer).mode == "L"
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+def test_modes_come_back(photo: np.ndarray, mode: str) -> None:
+    image = Image.fromarray(photo)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = image.convert(mode)
+        if mode.endswith("A"):
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+    buffer = io.BytesIO()
+    image.save(buffer, "AEC", quality=60)
+    with Image.open(buffer) as back:
+        assert (back.mode, back.size) == (mode, image.size)
+        scale = 257 if mode == "I;16" else 1
+        taken, given = np.asarray(back) / scale, np.asarray(image) / scale
+        assert psnr(taken, given) > 30
+        if mode.endswith("A"):
+            np.testing.assert_array_equal(taken[:, :, -1], given[:, :, -1])
+        assert back.crop((10, 10, 20, 30)).size == (10, 20)
+
+
+def test_sixteen_bits_of_colour_become_eight(photo: np.ndarray) -> None:
+    data = aecodec.encode(photo.astype(np.uint16) * 257, 60)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "RGB"
+        expected = np.rint(aecodec.decode(data) / 257)
+        np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_the_orientation_is_applied_to_what_is_saved(photo: np.ndarray) -> None:
+    """As in every .aec file: upright, so that turning it by its EXIF changes nothing."""
+    image = Image.fromarray(photo)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    exif[0x010F] = "a camera"
+    for given in (exif, exif.tobytes()):
+        buffer = io.BytesIO()
+        image.save(buffer, "AEC", quality=30, exif=given)
+        with Image.open(buffer) as back:
+            back.load()
+            assert back.size == image.size[::-1]
+            assert back.getexif()[0x010F] == "a camera"
+            turned = ImageOps.exif_transpose(back)
+            np.testing.assert_array_equal(np.asarray(turned), np.asarray(back))
+            upright = np.asarray(image.transpose(Image.Transpose.ROTATE_270))
+            assert psnr(np.asarray(back), upright) > 25
+
+
 def test_options_of_save(photo: np.ndarray) -> None:
     image = Image.fromarray(photo)
     buffer = io.BytesIO()
@@ -81,8 +129,10 @@ def test_other_and_damaged_files(coded: bytes) -> None:
 
 
 def test_what_cannot_be_coded_is_an_oserror() -> None:
-    with pytest.raises(OSError, match="alpha"):
-        Image.new("RGBA", (8, 8)).save(io.BytesIO(), "AEC")
+    with pytest.raises(OSError, match="finite"):
+        Image.new("F", (8, 8), float("nan")).save(io.BytesIO(), "AEC")
+    with pytest.raises(OSError, match="alpha quality"):
+        Image.new("RGBA", (8, 8)).save(io.BytesIO(), "AEC", alpha_quality=0)
     with pytest.raises(OSError, match="quality"):
         Image.new("RGB", (8, 8)).save(io.BytesIO(), "AEC", quality=500)
 

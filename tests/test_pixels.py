@@ -6,9 +6,7 @@ import io
 import logging
 import os
 import stat
-import struct
 import threading
-import zlib
 
 import numpy as np
 import pytest
@@ -19,31 +17,23 @@ from PIL import Image
 
 from aecodec import pixels
 from aecodec.container import Limits
-from aecodec.errors import InputError, LimitError, OutputError, UnsupportedImageError
+from aecodec.errors import InputError, LimitError, OutputError
+from aecodec.samples import has_alpha
 
 SIDES = st.integers(1, 40)
-IMAGES = st.one_of(
-    st.tuples(SIDES, SIDES, st.just(3)).flatmap(lambda shape: nps.arrays(np.uint8, shape)),
-    st.tuples(SIDES, SIDES).flatmap(lambda shape: nps.arrays(np.uint8, shape)),
-)
+SHAPES = st.tuples(SIDES, SIDES) | st.tuples(SIDES, SIDES, st.integers(2, 4))
+IMAGES = st.tuples(st.sampled_from([np.uint8, np.uint16]), SHAPES).flatmap(lambda a: nps.arrays(*a))
 LOSSLESS = [ending for ending in pixels.WRITERS if not ending.startswith(".jp")]
 
-
-def png16(channels: int) -> bytes:
-    """A PNG of 2 x 2 pixels with 16 bits a sample."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    rows = (b"\0" + b"\x12\x34" * channels * 2) * 2
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, colour, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -59,16 +49,30 @@ def only(folder) -> set[str]:
 # ---- files ----
 
 
+def as_the_format_has_it(image: np.ndarray, ending: str) -> np.ndarray:
+    """WebP has 8 bits and no gray, BMP 8 bits; no one reads a TIFF of 16-bit gray with alpha."""
+    if image.dtype == np.uint16 and ending in {".webp", ".bmp"}:
+        image = np.rint(image / 257).astype(np.uint8)
+    gray, deep = image.ndim == 2 or image.shape[2] == 2, image.dtype == np.uint16
+    if gray and (ending == ".webp" or (ending.startswith(".tif") and deep and image.ndim == 3)):
+        channels = [0, 0, 0] if image.ndim == 2 else [0, 0, 0, 1]
+        return image.reshape(*image.shape[:2], -1)[:, :, channels]
+    return image
+
+
 @given(image=IMAGES, ending=st.sampled_from(LOSSLESS))
 def test_what_is_written_without_loss_is_read_back(tmp_path_factory, image, ending):
     path = tmp_path_factory.mktemp("round") / f"image{ending}"
+    if has_alpha(image) and ending in {".bmp", ".ppm"}:
+        with pytest.raises(OutputError, match=r"no alpha; use \.png"):
+            pixels.write_image(path, image)
+        assert only(path.parent) == set()
+        return
     pixels.write_image(path, image)
-    back = pixels.read_image(path)
-    if ending == ".webp" and image.ndim == 2:  # WebP knows no gray
-        image = np.repeat(image[:, :, None], 3, axis=2)
-    assert back.dtype == np.uint8
+    back, expected = pixels.read_image(path), as_the_format_has_it(image, ending)
+    assert back.dtype == expected.dtype
     assert back.flags.c_contiguous
-    np.testing.assert_array_equal(back, image)
+    np.testing.assert_array_equal(back, expected)
     assert only(path.parent) == {path.name}
 
 
@@ -85,10 +89,9 @@ def test_orientation_is_applied(tmp_path, orientation, kind):
     upright[:12, :20] = (250, 20, 20)
     upright[12:, :20] = (20, 250, 20)
     upright[:12, 20:] = (20, 20, 250)
-    undo = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)
     image = Image.fromarray(upright)
-    if orientation > 1:
-        image = image.transpose(pixels._TURNS[undo])
+    if orientation > 1:  # turned back
+        image = image.transpose(UNDO[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
@@ -126,49 +129,6 @@ def test_damaged_exif_does_not_stop_reading(tmp_path):
     path = tmp_path / "image.jpg"
     path.write_bytes(saved(Image.new("RGB", (8, 8)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xffjunk"))
     assert pixels.read_image(path).shape == (8, 8, 3)
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "CMYK", "I;16", "I", "F", "YCbCr", "LAB", "HSV"])
-def test_modes_that_are_not_coded_are_named(tmp_path, mode):
-    path = tmp_path / "image.tif"
-    image = Image.new(mode, (8, 8))
-    if mode == "HSV":  # no file format has it
-        with pytest.raises(UnsupportedImageError, match="mode HSV"):
-            pixels.as_array(image)
-        return
-    image.save(path)
-    with pytest.raises(UnsupportedImageError, match=r"image\.tif: mode \S+.*; (convert|remove)"):
-        pixels.read_image(path)
-
-
-@pytest.mark.parametrize("mode, value", [("P", 0), ("RGB", (0, 0, 0)), ("L", 0)])
-def test_transparent_colours_are_alpha(tmp_path, mode, value):
-    path = tmp_path / "image.png"
-    Image.new(mode, (8, 8)).save(path, transparency=value)
-    with pytest.raises(UnsupportedImageError, match="transparency"):
-        pixels.read_image(path)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_sixteen_bits_are_not_cut_to_eight(tmp_path, channels):
-    path = tmp_path / "deep.png"
-    path.write_bytes(png16(channels))
-    with pytest.raises(UnsupportedImageError, match=r"deep\.png.*16 bits a sample"):
-        pixels.read_image(path)
-
-
-def test_sixteen_bit_ppm_and_tiff_are_not_cut_to_eight(tmp_path):
-    import tifffile
-
-    ppm, tiff, planar = (tmp_path / name for name in ("deep.ppm", "deep.tif", "planar.tif"))
-    ppm.write_bytes(b"P6 2 2 65535\n" + b"\1\2" * 12)
-    tifffile.imwrite(tiff, np.zeros((8, 8, 3), np.uint16), photometric="rgb")
-    tifffile.imwrite(
-        planar, np.zeros((3, 8, 8), np.uint16), photometric="rgb", planarconfig="separate"
-    )
-    for path in (ppm, tiff, planar):
-        with pytest.raises(UnsupportedImageError, match="16 bits a sample"):
-            pixels.read_image(path)
 
 
 def test_files_that_are_no_image_are_named(tmp_path):
@@ -235,49 +195,6 @@ def test_higher_limits_than_pillows_are_possible_and_leave_pillows_alone(tmp_pat
         pixels.read_image(path, limits=Limits(max_pixels=150))
     assert pixels.read_image(path, limits=Limits(max_pixels=10_000)).shape == (100, 100)
     assert Image.MAX_IMAGE_PIXELS == 100
-
-
-# ---- arrays ----
-
-
-@given(image=IMAGES)
-def test_arrays_pass_unchanged_whatever_their_strides(image):
-    np.testing.assert_array_equal(pixels.as_array(image), image)
-    turned = pixels.as_array(image[::-1, ::-1])
-    assert turned.flags.c_contiguous
-    np.testing.assert_array_equal(turned, image[::-1, ::-1])
-    pillow = pixels.as_array(Image.fromarray(image))
-    np.testing.assert_array_equal(pillow, image)
-
-
-def test_a_single_channel_is_gray():
-    assert pixels.as_array(np.ones((5, 4, 1), np.uint8)).shape == (5, 4)
-
-
-@pytest.mark.parametrize(
-    "dtype", [bool, np.int8, np.uint16, np.int64, np.float32, np.float64, object]
-)
-def test_other_types_are_refused(dtype):
-    with pytest.raises(UnsupportedImageError, match="uint8"):
-        pixels.as_array(np.zeros((4, 4, 3), dtype))
-
-
-@pytest.mark.parametrize(
-    "shape", [(), (4,), (4, 4, 2), (4, 4, 4), (1, 4, 4, 3), (3, 4, 5), (0, 4), (4, 0, 3), (0, 0)]
-)
-def test_other_shapes_are_refused(shape):
-    with pytest.raises(UnsupportedImageError, match=r"shape \("):
-        pixels.as_array(np.zeros(shape, np.uint8))
-
-
-def test_the_name_is_said():
-    with pytest.raises(UnsupportedImageError, match=r"^a\.png: "):
-        pixels.as_array(np.zeros((4, 4), bool), name="a.png")
-
-
-def test_an_empty_pillow_image_is_refused():
-    with pytest.raises(UnsupportedImageError, match="no pixels"):
-        pixels.as_array(Image.new("RGB", (0, 4)))
 
 
 # ---- writing ----

@@ -147,3 +147,25 @@ def test_imageio_reads_and_writes_through_pillow(photo: np.ndarray, tmp_path: Pa
         iio.imread(path, plugin="pillow"), aecodec.decode(path.read_bytes())
     )
     assert iio.improps(path, plugin="pillow").shape == (256, 384, 3)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("kind", ["LA", "RGBA", "deep", "deep RGBA"])
+def test_every_mode(codec: Codec, cat: np.ndarray, kind: str, stored: bool) -> None:
+    """The preview has the channels and the depth of its picture."""
+    crop = cat[:163, :150]
+    mask = np.zeros((*crop.shape[:2], 1), np.uint8)
+    mask[40:120, 30:110] = 255
+    image = crop[:, :, :1] if kind == "LA" else crop
+    if kind != "deep":
+        image = np.concatenate([image, mask], axis=2)
+    if kind.startswith("deep"):
+        image = image.astype(np.uint16) * 257
+    whole = codec.encode(image, quality=75, preview=stored)
+    small = codec.decode(whole, preview=True)
+    assert small.dtype == image.dtype
+    assert small.shape == (21, 19, *image.shape[2:])
+    if kind != "deep":  # alpha is exact: means of its squares
+        top = np.iinfo(image.dtype).max
+        assert small[9, 8, -1] == top and small[0, 0, -1] == 0
+        assert small[:20, :18, -1].mean() == pytest.approx(image[:160, :144, -1].mean(), rel=1e-3)

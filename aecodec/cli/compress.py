@@ -11,8 +11,9 @@ from aecodec.cli import many, options
 
 HELP = """Code image files as .aec files.
 
-INPUT is any image that Pillow reads, RGB or gray with 8 bits a sample. OUTPUT is INPUT with the
-ending .aec if not given. It appears whole or not at all. - is standard input or output.
+INPUT is any image that Pillow reads, in colour or gray, with or without alpha, with 8 or 16 bits a
+sample. OUTPUT is INPUT with the ending .aec if not given. It appears whole or not at all. - is
+standard input or output.
 
 With --out, INPUTs are files, folders, patterns ('**' stands for any folders) and URLs (s3://...).
 The tree below a folder is kept. A file that fails does not stop the others; it is named at the
@@ -50,6 +51,11 @@ Examples:
     help="Time spent on a smaller file.",
 )
 @click.option("--preview", is_flag=True, help="Store a small picture, too: 1 to 3 % of the file.")
+@click.option(
+    "--alpha-quality",
+    type=click.FloatRange(1, 100),
+    help="1 (opaque or transparent) to 100 (alpha without loss).  [default: 100]",
+)
 @options.strip
 @options.model(api.DEFAULT_MODEL, "Installed model, or a weights file.  [default: photo]")
 @options.machine

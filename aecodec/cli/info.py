@@ -59,6 +59,8 @@ def _text(source: Path, found: FileInfo) -> str:
         "precision": found.precision,
         "chunks": f"{found.chunks} of up to {found.chunk_side} x {found.chunk_side}",
     }
+    if found.alpha_bytes is not None:
+        lines["alpha"] = f"{found.alpha_bytes} bytes"
     if found.orientation != 1:
         lines["orientation"] = found.orientation
     if not found.complete:

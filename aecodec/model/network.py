@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..entropy import Tables
 from ..errors import InputError, WeightsError
+from ..samples import Samples, dtype
 from .autoencoder import Autoencoder
 from .config import ModelConfig
 from .precision import pick_precision
@@ -78,13 +78,14 @@ class Network:
         blocks = (self.config.analysis_blocks, self.config.synthesis_blocks)
         return max(at_16 + -(-at_8 // 2) for at_8, at_16 in blocks)
 
-    def to_input(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(h, w, 3) uint8 -> (1, 3, h, w) float32 in [-0.5, 0.5]."""
-        x = torch.tensor(pixels).to(self.device)
-        return x.permute(2, 0, 1)[None].float().div_(255).sub_(0.5)
+    def to_input(self, pixels: Samples) -> Tensor:
+        """(h, w, 3) uint8 or uint16 -> (1, 3, h, w) float32 in [-0.5, 0.5]."""
+        deep = pixels.dtype == np.uint16
+        x = torch.tensor(pixels.astype(np.int32) if deep else pixels).to(self.device)
+        return x.permute(2, 0, 1)[None].float().div_(65535 if deep else 255).sub_(0.5)
 
-    def analyse(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(h, w, 3) uint8, sides multiples of 16 -> y (C, h/16, w/16) float32."""
+    def analyse(self, pixels: Samples) -> Tensor:
+        """(h, w, 3) uint8 or uint16, sides multiples of 16 -> y (C, h/16, w/16) float32."""
         y: Tensor = self._net.analysis(self.to_input(pixels))[0]
         return y
 
@@ -95,16 +96,17 @@ class Network:
         x: Tensor = self._net.synthesis(latents, q)
         return x
 
-    def synthesise(self, latents: Tensor, quality: float) -> NDArray[np.uint8]:
-        """ŷ (C, h, w) float32, continuous quality in [0, 7] -> (16h, 16w, 3) uint8."""
-        return _pixels(self.decode(latents[None], quality)[0])
+    def synthesise(self, latents: Tensor, quality: float, depth: int = 8) -> Samples:
+        """ŷ (C, h, w) float32, continuous quality in [0, 7] -> (16h, 16w, 3) of 8 or 16 bits."""
+        return _samples(self.decode(latents[None], quality)[0], depth)
 
-    def preview(self, latents: Tensor) -> NDArray[np.uint8]:
-        """ŷ (C, h, w) float32 -> (2h, 2w, 3) uint8: one eighth of what `synthesise` gives."""
-        return _pixels(self._net.synthesis.eighth(latents[None])[0])
+    def preview(self, latents: Tensor, depth: int = 8) -> Samples:
+        """ŷ (C, h, w) float32 -> (2h, 2w, 3): one eighth of what `synthesise` gives."""
+        return _samples(self._net.synthesis.eighth(latents[None])[0], depth)
 
 
-def _pixels(x: Tensor) -> NDArray[np.uint8]:
-    x = x.add_(0.5).mul_(255).round_().clamp_(0, 255)
-    pixels: NDArray[np.uint8] = x.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return pixels
+def _samples(x: Tensor, depth: int) -> Samples:
+    top = 2**depth - 1
+    x = x.add_(0.5).mul_(top).round_().clamp_(0, top).permute(1, 2, 0)
+    pixels: Samples = x.to(torch.uint8 if depth == 8 else torch.int32).cpu().numpy()
+    return pixels.astype(dtype(depth), copy=False)

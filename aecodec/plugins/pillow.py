@@ -5,9 +5,10 @@
     >>> Image.open("photo.aec").size       # reads the header alone
     (528, 352)
 
-Options of `save`: quality, target_size, target_bpp, target_psnr, preview, model, exif,
-icc_profile, xmp. `Image.draft` and `Image.thumbnail` decode the preview where it is large
-enough. imageio reads and writes through Pillow.
+Options of `save`: quality, target_size, target_bpp, target_psnr, effort, alpha_quality, preview,
+model, exif, icc_profile, xmp. `Image.draft` and `Image.thumbnail` decode the preview where it is
+large enough. imageio reads and writes through Pillow. Of 16 bits a sample Pillow keeps those of
+gray (mode I;16); colour becomes 8 bits.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from typing import IO, Any, BinaryIO, cast
 
 from PIL import Image, ImageFile
 
-from aecodec import api
+from aecodec import api, samples
 from aecodec.container import Limits, is_aec, parse, read_header
 from aecodec.errors import AecError
-from aecodec.layout import EXIF, ICC, PREVIEW_SCALE, XMP, ColourMode, Metadata
-from aecodec.metadata import info
+from aecodec.fileinfo import mode
+from aecodec.layout import EXIF, ICC, PREVIEW_SCALE, XMP, Metadata
+from aecodec.metadata import icc_profile, info, upright
 from aecodec.rate import quality_from_index
 
 FORMAT = "AEC"
 MIME = "image/x-aec"
-_PASSED_ON = ("target_size", "target_bpp", "target_psnr", "preview")
+_OPTIONS = ("target_size", "target_bpp", "target_psnr", "alpha_quality", "effort", "preview")
 
 
 class AecImageFile(ImageFile.ImageFile):
@@ -45,7 +47,8 @@ class AecImageFile(ImageFile.ImageFile):
             raise SyntaxError(str(error)) from error  # "not mine", in Pillow's language
         size = (header.width, header.height)
         self._size = size if header.orientation < 5 else size[::-1]
-        self._mode = "L" if header.colour is ColourMode.GRAY else "RGB"
+        found = mode(header)
+        self._mode = "I;16" if (found, header.bit_depth) == ("L", 16) else found
         self.info["quality"] = quality_from_index(header.quality)
         fp.seek(start)
         self.tile = [ImageFile._Tile("aec", (0, 0, *self._size), start, ())]
@@ -87,7 +90,9 @@ class AecImageFile(ImageFile.ImageFile):
                 raise OSError(str(error)) from error
             if self._exclusive_fp:
                 fp.close()
-            self.fp = io.BytesIO(pixels.tobytes())
+            if self._mode != "I;16":
+                pixels = samples.eight_bits(pixels)
+            self.fp = io.BytesIO(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
             self.tile = [ImageFile._Tile("raw", (0, 0, *self._size), 0, (self._mode, 0, 1))]
             self._decoded = True
         return super().load()
@@ -109,24 +114,25 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         OSError: the image or an option cannot be coded.
     """
     options = dict(image.encoderinfo)
-    chosen = {key: options[key] for key in _PASSED_ON if key in options}
+    chosen = {key: options[key] for key in _OPTIONS if key in options}
     quality = options.get("quality", -1)
     if quality not in (-1, "keep"):
         chosen["quality"] = quality
-    if "effort" in options:
-        chosen["effort"] = options["effort"]
+    found = {"icc_profile": icc_profile(image), "xmp": image.info.get("xmp")}
     items = []
     for kind, key in ((EXIF, "exif"), (ICC, "icc_profile"), (XMP, "xmp")):
-        data = options.get(key, image.info.get(key) if key != "exif" else None)
+        data = options.get(key, found.get(key))
         if isinstance(data, Image.Exif):
             data = data.tobytes()
         if isinstance(data, str):
             data = data.encode()
         if data:
             items.append(Metadata(kind, bytes(data).removeprefix(b"Exif\x00\x00")))
+    turn, metadata = upright(items)  # as in every .aec file, pixels stand upright
     try:
+        pixels = samples.upright(samples.as_array(image), turn)
         model = options.get("model", api.DEFAULT_MODEL)
-        fp.write(api.encode(image, model=model, metadata=tuple(items), **chosen))
+        fp.write(api.encode(pixels, model=model, metadata=metadata, **chosen))
     except AecError as error:
         raise OSError(str(error)) from error
 

@@ -1,0 +1,350 @@
+"""16 bits a sample: coded as such, and in files."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+import aecodec
+from aecodec import pixels
+from aecodec.cli.main import run
+from aecodec.codec import Codec
+from aecodec.container import EXIF, ICC, XMP, Limits, Metadata
+from aecodec.errors import InputError, MissingDependencyError, OutputError, UnsupportedImageError
+from aecodec.metadata import collect
+from aecodec.samples import eight_bits
+
+
+def psnr16(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal to noise ratio at a peak of 65535, in dB."""
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return float(10 * np.log10(65535**2 / error))
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec(precision="float32")
+
+
+@pytest.fixture(scope="module")
+def gradient() -> np.ndarray:
+    """A slow gradient in three colours, far finer than 8 bits; (192, 256, 3) uint16."""
+    y, x = np.mgrid[:192, :256]
+    ramps = [(x + 0.7 * y + 20 * k) / 450 for k in range(3)]
+    return np.rint(65535 * np.stack(ramps, axis=2)).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def structured() -> np.ndarray:
+    """Smooth waves with fine ones of a quarter of an 8-bit step on top."""
+    y, x = np.mgrid[:192, :256]
+    waves = [
+        0.5 + 0.4 * np.sin(x / 97 + k) * np.cos(y / 71 - k) + 0.001 * np.sin(x / 3.1 + y / 4.7 + k)
+        for k in range(3)
+    ]
+    return np.rint(65535 * np.stack(waves, axis=2)).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def deep_photo(photo: np.ndarray) -> np.ndarray:
+    """A photograph with more than 8 bits: means of 2 x 2 pixels; (128, 192, 3) uint16."""
+    means = photo.reshape(128, 2, 192, 2, 3).mean(axis=(1, 3))
+    return np.rint(257 * means).astype(np.uint16)
+
+
+# ---- the codec ----
+
+
+def test_sixteen_bits_win_over_a_detour_through_eight(codec, gradient, structured, deep_photo):
+    smooth, detailed = (25, 50, 75, 100), (75, 100)
+    for image, qualities in ((gradient, smooth), (structured, smooth), (deep_photo, detailed)):
+        reached = []
+        for quality in qualities:
+            back = codec.decode(codec.encode(image, quality=quality))
+            assert back.dtype == np.uint16
+            detour = codec.decode(codec.encode(eight_bits(image), quality=quality))
+            assert psnr16(image, back) > psnr16(image, detour.astype(np.uint16) * 257)
+            reached.append(psnr16(image, back))
+        assert reached == sorted(reached)
+
+
+def test_a_gradient_comes_back_better_than_eight_bits_could_hold_it(codec, gradient):
+    rounded = eight_bits(gradient).astype(np.uint16) * 257
+    assert psnr16(gradient, rounded) < 59.1
+    back = codec.decode(codec.encode(gradient, quality=100))
+    assert psnr16(gradient, back) > psnr16(gradient, rounded)
+
+
+@pytest.mark.parametrize("quality", [1, 20, 40, 60, 80, 100])
+def test_decoding_to_sixteen_bits_is_better_than_to_eight_at_every_quality(
+    codec, gradient, structured, quality
+):
+    """The same integers, decoded to 16 bits and rounded to 8."""
+    for image in (gradient, structured):
+        back = codec.decode(codec.encode(image, quality=quality))
+        rounded = eight_bits(back).astype(np.uint16) * 257
+        assert psnr16(image, back) > psnr16(image, rounded)
+
+
+def test_every_shape_comes_back_in_its_own(codec, deep_photo):
+    ramp = np.linspace(0, 65535, 128 * 192).astype(np.uint16).reshape(128, 192)
+    gray = deep_photo[:, :, 1]
+    sizes = []
+    for image in (
+        gray,
+        np.dstack([gray, ramp]),
+        deep_photo,
+        np.dstack([deep_photo, ramp]),
+    ):
+        data = codec.encode(image, quality=70)
+        found = aecodec.info(data)
+        assert found.bit_depth == 16
+        back = codec.decode(data)
+        assert (back.shape, back.dtype) == (image.shape, image.dtype)
+        if found.mode.endswith("A"):
+            np.testing.assert_array_equal(back[:, :, -1], ramp)
+            np.testing.assert_array_equal(
+                codec.decode(data, region=(9, 8, 50, 40)), back[8:48, 9:59]
+            )
+        colour = back.reshape(128, 192, -1)[:, :, : 1 if found.mode[0] == "L" else 3]
+        assert psnr16(colour[:, :, 0], image.reshape(128, 192, -1)[:, :, 0]) > 30
+        sizes.append(len(data))
+    assert sizes[0] < sizes[2] and sizes[1] < sizes[3]
+    assert codec.decode(codec.encode(deep_photo[:1, :1])).shape == (1, 1, 3)
+
+
+def test_a_target_counts_decibels_at_the_peak_of_sixteen_bits(codec, deep_photo):
+    back = codec.decode(codec.encode(deep_photo, target_psnr=32))
+    assert 31.99 < psnr16(deep_photo, back) < 32.1
+
+
+def test_lost_chunks_are_gray(codec, deep_photo):
+    data = bytearray(codec.encode(deep_photo, quality=30))
+    data[-9] ^= 1
+    image, lost = codec.recover(bytes(data))
+    assert lost == [0]
+    assert image.dtype == np.uint16
+    assert (image == 32768).all()
+
+
+# ---- files ----
+
+
+def png16(rows: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with 16 bits a sample, and chunks before the samples."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    height, width, channels = rows.shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
+        + b"".join(chunk(*c) for c in chunks)
+        + chunk(b"IDAT", zlib.compress(raw))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 65536, (5, 7, 4), np.uint16)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_png_is_read_with_all_its_bits(tmp_path, noise, channels, caplog):
+    path = tmp_path / "deep.png"
+    path.write_bytes(png16(noise[:, :, :channels]))
+    with caplog.at_level(logging.INFO, logger="aecodec"):
+        back = pixels.read_image(path)
+    np.testing.assert_array_equal(back, noise[:, :, :channels] if channels > 1 else noise[:, :, 0])
+    assert caplog.text == ""
+
+
+def test_transparent_colours_of_png_are_alpha(tmp_path, noise):
+    colour = noise[2, 3, :3]
+    (tmp_path / "rgb.png").write_bytes(
+        png16(noise[:, :, :3], (b"tRNS", colour.astype(">u2").tobytes()))
+    )
+    back = pixels.read_image(tmp_path / "rgb.png")
+    np.testing.assert_array_equal(back[:, :, :3], noise[:, :, :3])
+    assert back[2, 3, 3] == 0
+    assert (back[:, :, 3] == 65535).sum() == 34
+    value = struct.pack(">H", noise[1, 1, 0])
+    (tmp_path / "gray.png").write_bytes(png16(noise[:, :, :1], (b"tRNS", value)))
+    back = pixels.read_image(tmp_path / "gray.png")
+    assert back.shape == (5, 7, 2)
+    assert back[1, 1, 1] == 0
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "lzw", "adobe_deflate"])
+def test_tiff_is_read_with_all_its_bits(tmp_path, noise, planar, compression):
+    path = tmp_path / "deep.tif"
+    rgb = noise[:, :, :3] if planar == "contig" else np.moveaxis(noise[:, :, :3], 2, 0)
+    tifffile.imwrite(
+        path, rgb, photometric="rgb", planarconfig=planar, compression=compression, byteorder=">"
+    )
+    np.testing.assert_array_equal(pixels.read_image(path), noise[:, :, :3])
+
+
+def test_alpha_of_tiff(tmp_path, noise):
+    straight, multiplied = tmp_path / "straight.tif", tmp_path / "multiplied.tif"
+    noise[:, :, 3] |= 0x8000
+    noise[0, 0, 3] = 0
+    tifffile.imwrite(straight, noise, photometric="rgb", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(pixels.read_image(straight), noise)
+    share = noise[:, :, 3:] / 65535
+    product = np.dstack([np.rint(noise[:, :, :3] * share), noise[:, :, 3]]).astype(np.uint16)
+    tifffile.imwrite(multiplied, product, photometric="rgb", extrasamples=["assocalpha"])
+    back = pixels.read_image(multiplied)
+    seen = noise[:, :, 3] > 0
+    assert np.abs(back[seen].astype(int) - noise[seen]).max() <= 1
+
+
+def test_white_is_zero(tmp_path, noise):
+    path = tmp_path / "negative.tif"
+    tifffile.imwrite(path, noise[:, :, 0], photometric="miniswhite")
+    np.testing.assert_array_equal(pixels.read_image(path), 65535 - noise[:, :, 0])
+
+
+@pytest.mark.parametrize("top", [65535, 1023])
+def test_ppm_is_read_with_all_its_bits(tmp_path, noise, top):
+    values = noise[:, :, :3].astype(int) % (top + 1)
+    path = tmp_path / "deep.ppm"
+    path.write_bytes(b"P6 7 5 %d\n" % top + values.astype(">u2").tobytes())
+    back = pixels.read_image(path)
+    assert np.abs(back.astype(float) - values * (65535 / top)).max() <= 0.5
+
+
+def test_the_rest_is_read_with_eight_bits_and_a_note(tmp_path, noise, caplog):
+    path = tmp_path / "plain.ppm"
+    path.write_bytes(b"P3 2 1 65535\n65535 0 32768 257 514 771\n")
+    with caplog.at_level(logging.INFO, logger="aecodec"):
+        back = pixels.read_image(path)
+    np.testing.assert_array_equal(back, [[[255, 0, 128], [1, 2, 3]]])
+    assert "with 16 bits a sample is read with 8" in caplog.text
+    tifffile.imwrite(tmp_path / "cmyk.tif", noise, photometric="separated")
+    with caplog.at_level(logging.INFO, logger="aecodec"):
+        assert pixels.read_image(tmp_path / "cmyk.tif").dtype == np.uint8
+    assert "mode CMYK with 16 bits" in caplog.text
+
+
+def test_other_numbers_in_tiff_are_refused(tmp_path, noise):
+    path = tmp_path / "long.tif"
+    tifffile.imwrite(path, noise[:, :, :3].astype(np.uint32), photometric="rgb")
+    with pytest.raises(InputError, match=r"long\.tif"):
+        pixels.read_image(path)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "ppm"])
+def test_damaged_deep_files_are_input_errors(tmp_path, noise, ending):
+    path = tmp_path / f"deep.{ending}"
+    pixels.write_image(path, np.tile(noise[:, :, :3], (9, 9, 1)))
+    whole = path.read_bytes()
+    for share in (0.2, 0.6, 0.95):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(InputError, match=r"deep\."):
+            pixels.read_image(path)
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="limits"):
+        pixels.read_image(path, limits=Limits(max_pixels=100))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_metadata_of_deep_files(tmp_path, noise, channels, caplog):
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    items = (
+        Metadata(EXIF, exif.tobytes().removeprefix(b"Exif\0\0")),
+        Metadata(ICC, b"profile" * 40),
+        Metadata(XMP, b"<x:xmpmeta>\xc3\xa9</x:xmpmeta>"),
+    )
+    image = noise[:, :, :channels]
+    pixels.write_image(tmp_path / "a.png", image, metadata=items)
+    found = pixels.read_image_file(tmp_path / "a.png")
+    np.testing.assert_array_equal(found.pixels, image)
+    assert found.metadata == items
+    with Image.open(tmp_path / "a.png") as opened:
+        opened.load()
+        assert collect(opened) == items
+    with caplog.at_level(logging.INFO, logger="aecodec"):
+        pixels.write_image(tmp_path / "a.tif", image, metadata=items)
+    assert "a.tif: eXIF cannot be kept" in caplog.text
+    assert pixels.read_image_file(tmp_path / "a.tif").metadata == items[1:]
+
+
+def test_orientation_of_deep_files(tmp_path, noise):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tiff = exif.tobytes().removeprefix(b"Exif\0\0")
+    (tmp_path / "a.png").write_bytes(png16(noise[:, :, :3], (b"eXIf", tiff)))
+    back = pixels.read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(back, np.rot90(noise[:, :, :3], -1))
+
+
+@pytest.mark.parametrize("ending", ["webp", "jpg", "bmp"])
+def test_formats_of_eight_bits_get_eight_with_a_note(tmp_path, noise, ending, caplog):
+    path = tmp_path / f"a.{ending}"
+    with caplog.at_level(logging.INFO, logger="aecodec"):
+        pixels.write_image(path, noise[:, :, :3])
+    assert "written with 8 bits a sample" in caplog.text
+    if ending != "jpg":
+        np.testing.assert_array_equal(pixels.read_image(path), eight_bits(noise[:, :, :3]))
+
+
+def test_there_and_back_on_the_command_line(tmp_path: Path, deep_photo, capfd) -> None:
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(deep_photo))
+    assert run(["compress", str(tmp_path / "a.png")]) == 0
+    assert run(["info", str(tmp_path / "a.aec")]) == 0
+    assert "RGB, 16 bits a sample" in capfd.readouterr().out
+    for ending in ("png", "tif", "ppm"):
+        assert run(["decompress", str(tmp_path / "a.aec"), str(tmp_path / f"b.{ending}")]) == 0
+        back = pixels.read_image(tmp_path / f"b.{ending}")
+        np.testing.assert_array_equal(back, aecodec.decode((tmp_path / "a.aec").read_bytes()))
+    tag = imagecodecs.png_decode((tmp_path / "b.png").read_bytes())
+    assert tag.dtype == np.uint16
+    assert tifffile.imread(tmp_path / "b.tif").dtype == np.uint16
+
+
+def test_without_the_packages_the_extra_is_named(tmp_path, noise, codec, monkeypatch):
+    rgb, data = noise[:, :, :3], codec.encode(noise[:, :, :3])
+    (tmp_path / "a.png").write_bytes(png16(rgb))
+    (tmp_path / "a.aec").write_bytes(data)
+    tifffile.imwrite(tmp_path / "a.tif", rgb, photometric="rgb")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name in ("a.png", "a.tif"):
+        with pytest.raises(MissingDependencyError, match=rf"{name}: .*aecodec\[deep\]"):
+            pixels.read_image(tmp_path / name)
+
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError("decoded in vain")
+
+    monkeypatch.setattr("aecodec.codec.Codec.decode", never)
+    with pytest.raises(MissingDependencyError, match=r"b\.png.*imagecodecs"):
+        aecodec.decompress(tmp_path / "a.aec", tmp_path / "b.png")
+    pixels.write_image(tmp_path / "gray.png", noise[:, :, 0])  # Pillow can
+    assert pixels.read_image(tmp_path / "gray.png").dtype == np.uint16
+
+
+def test_a_size_the_format_does_not_allow_is_an_output_error(tmp_path):
+    wide = np.zeros((1, 1_100_000, 3), np.uint16)  # over what libpng takes by default
+    with pytest.raises(OutputError, match=r"wide\.png: cannot be written"):
+        pixels.write_image(tmp_path / "wide.png", wide)
+    assert not (tmp_path / "wide.png").exists()
+
+
+def test_values_of_another_type_are_refused():
+    with pytest.raises(UnsupportedImageError, match="uint16"):
+        Codec().encode(np.zeros((4, 4, 3), np.float32))
