@@ -5,7 +5,7 @@
     ...     print(outcome.source, outcome.status, outcome.error)
 
 Inputs are files, folders, patterns (`photos/**/*.png`) and URLs that fsspec knows. Every output
-is the same, byte for byte, as that of one file coded alone with as many threads.
+is the same, byte for byte, as that of one file coded alone.
 """
 
 from __future__ import annotations

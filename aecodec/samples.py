@@ -223,17 +223,29 @@ def eight_bits(samples: Samples) -> NDArray[np.uint8]:
 
 
 def reduced(samples: Samples, scale: int) -> Samples:
-    """Means of squares of scale × scale samples, of what there is of them at the edges."""
+    """Means of squares of scale × scale samples, of what there is of them at the edges.
+
+    Colour counts as much as it can be seen: each pixel by its alpha.
+    """
+    band = 64 * scale  # rows at a time: sums take more memory than samples
+    return np.concatenate(
+        [_means(samples[top : top + band], scale) for top in range(0, len(samples), band)]
+    )
+
+
+def _means(samples: Samples, scale: int) -> Samples:
     rows, cols = (np.arange(0, side, scale) for side in samples.shape[:2])
-    heights, widths = (
-        np.minimum(scale, side - np.arange(0, side, scale)) for side in samples.shape[:2]
-    )
-    total = np.add.reduceat(samples, rows, axis=0, dtype=np.uint32)
-    total = np.add.reduceat(total, cols, axis=1)
-    count = (
-        np.outer(heights, widths)
-        .astype(np.uint32)
-        .reshape(len(rows), len(cols), *[1] * (samples.ndim - 2))
-    )
-    means: Samples = ((total + count // 2) // count).astype(samples.dtype)
-    return means
+
+    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums: NDArray[np.float64] = np.add.reduceat(np.add.reduceat(values, rows), cols, axis=1)
+        return sums
+
+    values = np.atleast_3d(samples).astype(np.float64)
+    count = total(np.ones((*samples.shape[:2], 1)))
+    means = total(values) / count
+    if has_alpha(samples):
+        alpha = values[:, :, -1:]
+        seen = total(alpha)
+        weighted = total(values[:, :, :-1] * alpha) / np.maximum(seen, 1)
+        means[:, :, :-1] = np.where(seen > 0, weighted, means[:, :, :-1])
+    return np.rint(means).astype(samples.dtype).reshape(len(rows), len(cols), *samples.shape[2:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import time
 import weakref
 from collections.abc import Callable
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 import aecodec
 from aecodec import container, tiles
+from aecodec.cli.options import progress_bar
 from aecodec.codec import Codec
 from aecodec.errors import FormatError, InputError
 from aecodec.layout import Rect
@@ -199,6 +202,24 @@ def test_latents_do_not_pile_up(
     codec.decode(data)
     assert len(decoding.given) == 48
     assert decoding.most <= 5 * 2 + 3 * threads
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_on_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    for stream, quiet in ((Terminal(), False), (Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", stream)
+        with progress_bar(quiet) as progress:
+            progress(0, 200)
+            time.sleep(1.1)  # quick work shows no bar
+            progress(100, 200)
+        shown.append(stream.getvalue())
+    assert "50%" in shown[0]
+    assert shown[1:] == ["", ""]
 
 
 def test_batches_are_the_single_files(codec: Codec, photo: np.ndarray) -> None:

@@ -26,6 +26,7 @@ Examples:
   aecodec compress photos --recursive --out coded --jobs 4 --skip-existing
   aecodec compress 'photos/**/*.jpg' --out coded --json
   aecodec compress - - <photo.png >photo.aec
+  aecodec compress photo.png photo.aec --preview
 """
 
 

@@ -24,6 +24,7 @@ Examples:
   aecodec decompress photo.aec part.png --region 200,100,320,240
   aecodec decompress coded --recursive --out photos --format webp --jobs 4
   aecodec decompress - - --format ppm <photo.aec | display
+  aecodec decompress photo.aec small.png --preview
 """
 
 

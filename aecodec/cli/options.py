@@ -136,6 +136,8 @@ def progress_bar(quiet: bool, verbose: bool = False) -> Iterator[Progress]:
     with tqdm(unit="px", unit_scale=True, delay=1, leave=False, disable=hidden) as bar:
 
         def progress(done: int, expected: int) -> None:
+            if done == 0:  # the clock starts when the model is loaded
+                bar.reset(expected)
             bar.total = expected
             bar.update(done - bar.n)
 
