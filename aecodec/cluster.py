@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aecodec.errors import MissingDependencyError, WorkerError
 from aecodec.processes import Lost
@@ -21,7 +21,8 @@ def run(
     """Call a function for every item on a cluster.
 
     The scheduler gives the items of a worker that dies to another one, so the function must
-    bear being called again. It gives up an item that several workers have died of.
+    bear being called again. What it gives up, since several workers died meanwhile, is tried
+    once more alone.
 
     Args:
         function: picklable; its modules are installed on the workers.
@@ -37,7 +38,7 @@ def run(
         MissingDependencyError: Dask is not installed.
     """
     try:
-        from distributed import Client, KilledWorker, as_completed
+        from distributed import Client
     except ImportError as error:
         raise MissingDependencyError(
             "a Dask cluster needs Dask: pip install 'aecodec[distributed]'"
@@ -47,19 +48,35 @@ def run(
     except (OSError, ValueError) as error:
         raise WorkerError(f"{address}: no Dask scheduler answers") from error
     with closing(client):
-        futures = client.map(function, items, pure=False, batch_size=1000)
-        pending = dict(zip(futures, items, strict=True))
-        del futures  # results are dropped as they are handed on
-        try:
-            for future in as_completed(list(pending), loop=client.loop):
-                item = pending.pop(future)
-                if future.status == "finished":
-                    yield item, future.result()
-                    continue
-                cause = future.exception()
-                if not isinstance(cause, KilledWorker):
-                    raise WorkerError(f"{address}: {type(cause).__name__}: {cause}") from cause
-                yield item, Lost(None)
-        finally:
-            if pending:
-                client.cancel(list(pending))
+        unlucky = []
+        for item, result in _pass(client, function, items):
+            if isinstance(result, Lost):
+                unlucky.append(item)
+            else:
+                yield item, result
+        for item in unlucky:  # alone, since Dask blames all that a dying worker still had to do
+            yield from _pass(client, function, [item])
+
+
+def _pass(
+    client: Any, function: Callable[[Item], Result], items: Sequence[Item]
+) -> Generator[tuple[Item, Result | Lost], None, None]:
+    from distributed import KilledWorker, as_completed
+
+    futures = client.map(function, items, pure=False, batch_size=1000)
+    pending = dict(zip(futures, items, strict=True))
+    del futures  # results are dropped as they are handed on
+    try:
+        for future in as_completed(list(pending), loop=client.loop):
+            item = pending.pop(future)
+            if future.status == "finished":
+                yield item, future.result()
+                continue
+            cause = future.exception()
+            if not isinstance(cause, KilledWorker):
+                where = client.scheduler.address
+                raise WorkerError(f"{where}: {type(cause).__name__}: {cause}") from cause
+            yield item, Lost(None)
+    finally:
+        if pending:
+            client.cancel(list(pending))

@@ -31,12 +31,18 @@ _PATIENCE = 3.0  # seconds that a worker has to end, and to put away what it was
 
 @dataclass(frozen=True)
 class Lost:
-    """In place of a result: the item's workers died, both times."""
+    """In place of a result: the item's workers died, every time.
+
+    Attributes:
+        exit_code: of the last one, negative for a signal; None where nobody knows.
+    """
 
     exit_code: int | None
 
     def __str__(self) -> str:
-        if self.exit_code is None or self.exit_code >= 0:
+        if self.exit_code is None:
+            return "several workers died of it"
+        if self.exit_code >= 0:
             return f"the worker process ended (exit code {self.exit_code}), twice"
         name = signal.Signals(-self.exit_code).name
         hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""

@@ -24,9 +24,9 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
-    """The address of a scheduler that gives up a task when two workers have died of it."""
+    """The address of a scheduler that gives up a task when a worker has died of it."""
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
