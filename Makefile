@@ -12,9 +12,9 @@ demo: $(VENV)/.demo
 test: lint docs
 	$(PY) -m pytest -q
 
-# The manual, as a site that loads nothing from outside.
+# The manual, as a site that loads nothing from outside. Not --quiet: then no warning would count.
 docs: $(VENV)/.dev
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 # Needs a Chromium on this machine.
 test-browser: $(VENV)/.dev

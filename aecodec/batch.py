@@ -1,8 +1,9 @@
 """Many files at once: what is to be done is planned first, then done by worker processes.
 
     >>> from aecodec.batch import compress_many
-    >>> for outcome in compress_many(["photos"], "coded", recursive=True, jobs=4, quality=60):
-    ...     print(outcome.source, outcome.status, outcome.error)
+    >>> for outcome in compress_many(["photos"], "coded", recursive=True, quality=60):
+    ...     print(outcome.source, outcome.status)
+    photos/flower.png done
 
 Inputs are files, folders, patterns (`photos/**/*.png`) and URLs that fsspec knows. Every output
 is the same, byte for byte, as that of one file coded alone.

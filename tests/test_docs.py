@@ -1,7 +1,8 @@
 """The manual is true: its examples run, and it names all there is.
 
 In README.md and docs/*.md, blocks marked `python` and `sh` are run, page by page, in a folder with
-a photograph in `photo.png` and `image`, and a damaged `broken.aec`. Blocks without a mark are not.
+a photograph in `photo.png` and `image`, one with alpha in `logo.png`, a folder `photos` and a
+damaged `broken.aec`. Blocks without a mark are not.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def run_commands(example: Example) -> None:
         words = shlex.split(line, comments=True)
         if not words:
             continue
-        if words[0] == "aecodec" and not set("|<>;&*") & set(line.partition(" # ")[0]):
+        if words[0] == "aecodec" and not set("|<>;&") & set(line.partition(" # ")[0]):
             code = main.run(words[1:])
         else:
             code = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"]).returncode
@@ -48,19 +49,30 @@ SYBIL = Sybil([PythonCodeBlockParser(), CodeBlockParser("sh", run_commands)])
 
 @pytest.fixture
 def folder(
-    tmp_path: Path, china: np.ndarray, monkeypatch: pytest.MonkeyPatch, coded_in_chunks: bytes
+    tmp_path: Path,
+    china: np.ndarray,
+    photo: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    coded_in_chunks: bytes,
 ) -> Path:
     """The current folder of an example."""
     Image.fromarray(china).save(tmp_path / "photo.png")
+    Image.fromarray(np.dstack([photo, photo[:, :, 0]])).save(tmp_path / "logo.png")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photo[:64, :64]).save(tmp_path / "photos" / "flower.png")
     middle = len(coded_in_chunks) * 3 // 4
     broken = bytearray(coded_in_chunks)
     broken[middle] ^= 1
     (tmp_path / "broken.aec").write_bytes(broken)
-    program = tmp_path / "bin" / "aecodec"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aecodec "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", os.pathsep.join([str(program.parent), os.environ["PATH"]]))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, script in (
+        ("aecodec", f'exec "{sys.executable}" -m aecodec "$@"'),
+        ("display", "exec cat >/dev/null"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(programs), os.environ["PATH"]]))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
     return tmp_path
