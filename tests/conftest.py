@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what ends in &
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # children get Ctrl-C again
 
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.load_profile("default")
