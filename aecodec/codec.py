@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from .container import (
 )
 from .decoder import Source
 from .encoder import Encoding
-from .errors import FormatError, InputError, ModelMismatchError
+from .errors import FormatError, InputError, ModelMismatchError, naming
 from .layout import PREVIEW, PREVIEW_SCALE, Rect
 from .model.network import Network
 from .model.quantiser import Symbols
@@ -248,7 +247,7 @@ class Codec:
         turned = header.orientation != 1  # then the region is cut from the whole
         wanted = tiles.whole(header) if turned or region is None else tiles.inside(region, header)
         source = partial(decoder.read_symbols, self.network, file)
-        with _named(name):
+        with naming(name):
             image = self._picture(header, source, wanted, progress)
             alpha.paste(image, file, wanted)
         image = upright(image, header.orientation)
@@ -316,7 +315,7 @@ class Codec:
         file = self._parse(data, DEFAULT_LIMITS, name)
         for _ in self._integers(file, name):
             pass
-        with _named(name):
+        with naming(name):
             alpha.check(file)
 
     def _parse(self, data: bytes | AecFile, limits: Limits, name: str | None) -> AecFile:
@@ -337,12 +336,12 @@ class Codec:
     def _integers(self, data: bytes | AecFile, name: str | None) -> Iterator[Symbols]:
         file = self._parse(data, DEFAULT_LIMITS, name)
         read = partial(decoder.read_symbols, self.network, file)
-        with self._workers(file.header) as workers, _named(name):
+        with self._workers(file.header) as workers, naming(name):
             yield from workers.map(read, range(len(file.chunks)))
 
     def _preview(self, file: AecFile, name: str | None, progress: Progress | None) -> Samples:
         """One eighth of the picture, before its orientation is applied."""
-        with _named(name):
+        with naming(name):
             stored = stored_preview(file)
             if stored is not None:
                 return self.decode(stored, name=name)
@@ -384,12 +383,3 @@ class Codec:
     def _workers(self, header: Header, *, exact: bool = False) -> Workers:
         rows, cols = grid_shape(header)
         return Workers(self.threads, rows * cols, exact=exact)
-
-
-@contextmanager
-def _named(name: str | None) -> Iterator[None]:
-    """Say of a damaged file which one it is."""
-    try:
-        yield
-    except FormatError as error:
-        raise error.named(name) if name else error from None

@@ -26,6 +26,9 @@ files) and the cause.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class AecError(Exception):
     """Base class of every error aecodec raises on purpose."""
@@ -71,6 +74,15 @@ class FormatError(AecError):
         """Attach a file name, keeping the type, for `raise` from a caller that knows it."""
         self.name = name
         return self
+
+
+@contextmanager
+def naming(name: str | None) -> Iterator[None]:
+    """Say of a damaged file which one it is, if it has a name."""
+    try:
+        yield
+    except FormatError as error:
+        raise error.named(name) if name else error from None
 
 
 class SignatureError(FormatError):

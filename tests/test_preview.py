@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run, chunks_of, psnr
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import aecodec
@@ -17,6 +19,7 @@ from aecodec import container
 from aecodec.codec import Codec
 from aecodec.errors import FormatError, InputError
 from aecodec.layout import PREVIEW, Metadata
+from aecodec.samples import reduced
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +172,18 @@ def test_every_mode(codec: Codec, cat: np.ndarray, kind: str, stored: bool) -> N
         top = np.iinfo(image.dtype).max
         assert small[9, 8, -1] == top and small[0, 0, -1] == 0
         assert small[:20, :18, -1].mean() == pytest.approx(image[:160, :144, -1].mean(), rel=1e-3)
+
+
+@given(st.integers(1, 40), st.integers(1, 1200), st.integers(0, 2**32 - 1))
+def test_means_are_pillows(width: int, height: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert np.abs(reduced(image, 8).astype(int) - eighth(image)).max() <= 1
+
+
+def test_hidden_colour_does_not_bleed() -> None:
+    image = np.full((16, 16, 4), 255, np.uint8)
+    image[:, :4] = (10, 20, 30, 255)
+    image[:, 4:, 3] = 0  # white that nobody sees
+    small = reduced(image, 8)
+    assert small[:, 0].tolist() == [[10, 20, 30, 128]] * 2
+    assert small[:, 1, 3].tolist() == [0, 0]
