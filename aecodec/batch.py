@@ -161,8 +161,12 @@ def decompress_many(
         options: `recursive`, `skip_existing`, `overwrite`, `keep_times` as for `plan`; the
             rest as for `aecodec.decompress`.
 
-    Returns, raises:
+    Returns:
         As `compress_many`.
+
+    Raises:
+        OutputError: no images are written with this ending.
+        InputError, WorkerError, MissingDependencyError: as `compress_many`.
     """
     shared = dask is not None
     made = plan("decompress", sources, out, ending=f".{format}", shared=shared, **options)

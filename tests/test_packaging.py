@@ -101,7 +101,7 @@ def test_bash_completes(run, tmp_path):
         assert done.returncode == 0, done.stderr
         return set(done.stdout.split())
 
-    assert {"compress", "compare", "completion"} == completed("aecodec", "com")
+    assert completed("aecodec", "com") == {name for name in COMMANDS if name.startswith("com")}
     assert completed("aecodec", "compress", "--skip") == {"--skip-existing"}
     assert completed("aecodec", "decompress", "--format", "pn") == {"png"}
     assert completed("aecodec", "verify", "--model", "pho") == {"photo"}
