@@ -10,6 +10,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -40,12 +41,21 @@ def test_file_itself_recognises_images(tmp_path, photo):
     import aecodec
 
     (tmp_path / "image").write_bytes(aecodec.encode(photo[:64, :64]))
+    deep = photo[:64, :64, :2].astype(np.uint16)
+    (tmp_path / "deep").write_bytes(aecodec.encode(deep))
     (tmp_path / "other").write_bytes(SIGNATURE.replace(b"\r", b"") + b" no image")
     magic = PACKAGING / "aecodec.magic"
-    command = [program, "--brief", "-m", magic, tmp_path / "image", tmp_path / "other"]
+    command = [
+        program,
+        "--brief",
+        "-m",
+        magic,
+        *(tmp_path / name for name in ("image", "deep", "other")),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    image, other = done.stdout.splitlines()
-    assert image == "aecodec image data, version 1, RGB"
+    image, gray, other = done.stdout.splitlines()
+    assert image == "aecodec image data, version 1, RGB, 8-bit"
+    assert gray == "aecodec image data, version 1, grayscale, alpha, 16-bit"
     assert "aecodec" not in other
 
 
