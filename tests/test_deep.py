@@ -64,14 +64,19 @@ def deep_photo(photo: np.ndarray) -> np.ndarray:
 
 
 def test_sixteen_bits_win_over_a_detour_through_eight(codec, gradient, structured, deep_photo):
-    smooth, detailed = (25, 50, 75, 100), (75, 100)
-    for image, qualities in ((gradient, smooth), (structured, smooth), (deep_photo, detailed)):
+    """Clearly where the codec is good; where its own error is far larger, it is a draw."""
+    draw = -0.05  # dB: the two roads round a few integers differently
+    for image, margins in (
+        (gradient, {25: draw, 50: 0.1, 75: 0.5, 100: 1.0}),
+        (structured, {25: draw, 50: 0, 75: 0.2, 100: 0.5}),
+        (deep_photo, {75: draw, 100: draw}),
+    ):
         reached = []
-        for quality in qualities:
+        for quality, margin in margins.items():
             back = codec.decode(codec.encode(image, quality=quality))
             assert back.dtype == np.uint16
             detour = codec.decode(codec.encode(eight_bits(image), quality=quality))
-            assert psnr16(image, back) > psnr16(image, detour.astype(np.uint16) * 257)
+            assert psnr16(image, back) > psnr16(image, detour.astype(np.uint16) * 257) + margin
             reached.append(psnr16(image, back))
         assert reached == sorted(reached)
 
