@@ -66,7 +66,8 @@ def test_a_folder_there_and_back(photos, tmp_path, run):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for name in ("one", "sub/two"):
         decoded = aecodec.decode((out / name).with_suffix(".aec").read_bytes())
-        np.testing.assert_array_equal(pixels.read_image((back / name).with_suffix(".ppm")), decoded)
+        written = pixels.read_image((back / name).with_suffix(".ppm")).astype(int)
+        assert np.abs(written - decoded).max() <= 1  # another number of threads
     assert not [path for path in tmp_path.rglob(".*")]
 
 
@@ -133,7 +134,7 @@ def test_json_and_times_of_a_single_file(photos, tmp_path, capsys):
         (["a.png", "--quiet", "-v"], 2),
         (["a.png", "--force", "--skip-existing"], 2),
         (["a.png", "-", "--json"], 2),
-        (["a.png", "s3://bucket/a.aec", "--keep-times"], 2),
+        (["a.png", "memory://bucket/a.aec", "--keep-times"], 2),
         (["a.png", "--jobs", "0"], 2),
         (["-", "a.png", "--out", "x"], 3),
         (["*.png", "--out", "x"], 3),
