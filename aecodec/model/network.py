@@ -73,6 +73,11 @@ class Network:
         self.quantiser = Quantiser(net, head, self.tables.skip, strength)
 
     @property
+    def net(self) -> Autoencoder:
+        """The network itself, without its scale head."""
+        return self._net
+
+    @property
     def halo(self) -> int:
         """Reach of either transform past a window's edge, in positions of y."""
         blocks = (self.config.analysis_blocks, self.config.synthesis_blocks)

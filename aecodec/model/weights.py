@@ -49,6 +49,15 @@ class ModelInfo:
     description: str = ""
     meta: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def family(self) -> str:
+        """What kind of model it is: "hyperprior" or "bottleneck"."""
+        try:
+            config = json.loads(self.meta.get("config", ""))
+        except ValueError:
+            return "hyperprior"  # whose reader says what is wrong
+        return str(config.get("family", "hyperprior")) if isinstance(config, dict) else "hyperprior"
+
 
 def _folders() -> list[Path]:
     """Inside an installed package, or at the top of a checkout."""
