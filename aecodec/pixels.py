@@ -109,6 +109,27 @@ def read_image_file(path: StrPath, *, limits: Limits | None = None) -> ImageFile
         raise InputError(f"{name}: {_cause(error)}") from error
 
 
+def read_shape(path: StrPath) -> tuple[int, int, int]:
+    """Width, height and bits a sample of an image file, from its header alone.
+
+    The sides are those before an EXIF orientation is applied.
+
+    Raises:
+        InputError: no such file, not an image, or a header that is damaged.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as fp, _open(fp, Limits()) as image:
+            return *image.size, _bits(image)
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: not an image, or of a kind that Pillow does not read") from error
+    except OSError as error:
+        raise InputError(f"{name}: {_cause(error)}") from error
+    except Exception as error:  # decoders raise what they happen upon
+        cause = str(error) or type(error).__name__
+        raise InputError(f"{name}: the image is damaged: {cause}") from error
+
+
 def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | None = None) -> None:
     """Find out early that a file cannot be written; nothing is created.
 

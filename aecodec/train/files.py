@@ -1,0 +1,47 @@
+"""Which image files a folder has, which class they are of, and which split they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .data import find_images
+from .prepare import DataConfig
+
+find = find_images
+
+
+class Split(NamedTuple):
+    """Which files serve what; each list in the order of the paths."""
+
+    train: list[Path]
+    validation: list[Path]
+    test: list[Path]
+
+
+def split(paths: Sequence[Path], root: Path, config: DataConfig) -> Split:
+    """Divide files by a hash of their paths below `root`: more files never move the others."""
+    parts = Split([], [], [])
+    for path in paths:
+        digest = hashlib.sha256(relative(path, root).encode()).digest()
+        place = int.from_bytes(digest[:8], "big") / 2**64
+        if place < config.test:
+            parts.test.append(path)
+        elif place < config.test + config.validation:
+            parts.validation.append(path)
+        else:
+            parts.train.append(path)
+    return parts
+
+
+def relative(path: Path, root: Path) -> str:
+    """A file's path below the data folder, with forward slashes on every system."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def classes(root: Path) -> tuple[str, ...]:
+    """The folders in the data folder, sorted; their places are the labels."""
+    folders = (entry.name for entry in root.iterdir() if entry.is_dir())
+    return tuple(sorted(name for name in folders if not name.startswith(".")))
