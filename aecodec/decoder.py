@@ -42,16 +42,24 @@ def _read_symbols(network: Network, file: AecFile, number: int) -> Symbols:
     decoder = ChunkDecoder(chunk.payload, network.tables, prior_row(quality))
     z = decoder.z((network.config.hyper_channels, *hyper_shape(*size)))
     scales = network.quantiser.scales(z, quality, size)
-    groups = scales.groups.cpu().numpy().astype(np.uint8)
-    q, index = np.zeros(groups.shape, np.int32), np.zeros(groups.shape, np.uint8)
-    for p in range(scales.passes):
-        now = groups == p
-        index[now] = scales.index(p, torch.from_numpy(q)).cpu().numpy()[now]
-        q[now] = decoder.q(index[now])
+    passes = scales.passes
+    cells = passes.inside.shape[1]
+    q = torch.zeros(4, cells, passes.shape[0], dtype=torch.int32)
+    index = torch.zeros(q.shape, dtype=torch.uint8)
+    for p in range(passes.count):
+        now, order = passes.of(p), passes.in_order(p)
+        index[:, :, now] = scales.index(p, q)
+        indices = index[:, :, now].reshape(-1).numpy()
+        values = np.zeros(len(indices), np.int32)
+        values[order] = decoder.q(indices[order])
+        q[:, :, now] = torch.from_numpy(values).reshape(4, cells, -1)
     decoder.finish()
-    if symbols_crc(z, q) != chunk.symbols_crc:
+    symbols = Symbols(
+        z, passes.restore(q).numpy(), passes.restore(index).numpy(), passes.index.numpy()
+    )
+    if symbols_crc(z, symbols.q) != chunk.symbols_crc:
         raise ChecksumError("decoded integers fail their checksum")
-    return Symbols(z, q, index, groups)
+    return symbols
 
 
 def parts(
@@ -139,7 +147,8 @@ def _join(
     under: list[int],
 ) -> torch.Tensor:
     """ŷ (C, h, w) of a rectangle of positions, from the chunks it touches; 0 where lost."""
-    y = torch.zeros(network.config.latent_channels, *tiles.size(outer), device=network.device)
+    channels = network.config.latent_channels  # last in memory, as the transform wants them
+    y = torch.zeros(*tiles.size(outer), channels, device=network.device).permute(2, 0, 1)
     rects = chunk_grid(header).rects
     for number in under:
         core, place = cores[number], tiles.positions(rects[number])

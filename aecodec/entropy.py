@@ -225,18 +225,15 @@ class ChunkDecoder:
             raise FormatError("entropy-coded data is longer than its symbols")
 
     def _pop(self, runs: list[tuple[int, int, Any]]) -> _Ints:
-        parts, escapes, bounds, done = [], [], [], 0
-        for count, bound, model in runs:
-            symbols = self._coder.decode(model, count)
-            escaped = np.flatnonzero(symbols == 2 * bound + 1).astype(np.int32)
-            escapes.append(escaped + done)
-            bounds.append(np.full(len(escaped), bound, np.int32))
-            parts.append(symbols - bound)
-            done += count
-        values = _join(parts)
-        for position, bound in zip(_join(escapes).tolist(), _join(bounds).tolist(), strict=True):
-            values[position] = self._pop_escape(bound)
-        return values.astype(np.int32, copy=False)
+        parts = [self._coder.decode(model, count) for count, _, model in runs]
+        bounds = np.repeat(
+            np.array([bound for _, bound, _ in runs], np.int32), [count for count, _, _ in runs]
+        )
+        symbols = _join(parts)
+        values: _Ints = (symbols - bounds).astype(np.int32, copy=False)
+        for position in np.flatnonzero(values > bounds).tolist():
+            values[position] = self._pop_escape(int(bounds[position]))
+        return values
 
     def _pop_escape(self, bound: int) -> int:
         bits = int(self._coder.decode(_Uniform(32), 1)[0])

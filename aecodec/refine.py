@@ -149,13 +149,13 @@ class _Problem:
     def round_greedily(self, y: Tensor, deadzone: float, passes: int) -> tuple[float, Symbols]:
         """The best integers on the way from the rounding of y (C, h, w), and their loss."""
         given = self._given
-        latents = y.clone()[None] * given.gain
-        strength = torch.full_like(latents[0], deadzone)
+        latents = y.clone() * given.gain
+        strength = torch.full_like(latents, deadzone)
         best: tuple[float, Symbols] | None = None
         curvature: Tensor | None = None
         for left in range(passes, -1, -1):
             s, decoded = self._network.quantiser.quantise_with(
-                (latents / given.gain)[0], self._quality, self._z, strength
+                latents / given.gain, self._quality, self._z, strength
             )
             q, index = torch.from_numpy(s.q).to(y.device), torch.from_numpy(s.index)
             bits = self._bits(q, index)
@@ -177,7 +177,7 @@ class _Problem:
             chance = torch.rand(move.shape, generator=self._rng, device=y.device)
             moved = (move != 0) & coded & (chance < _MOVED_AT_ONCE)
             latents = torch.where(moved, decoded / given.inverse + move, latents)
-            strength[moved[0]] = 0.0
+            strength[moved] = 0.0
             self._progress()
         assert best is not None
         return best
@@ -200,14 +200,14 @@ class _Problem:
         change = sign * self._given.inverse / 2
         difference = self._slope(decoded + change)[1] - slope
         each = difference * sign * self._given.inverse * 2
-        curvature: Tensor = each.mean(dim=(0, 2, 3), keepdim=True).clamp(min=0)
+        curvature: Tensor = each.mean(dim=(1, 2), keepdim=True).clamp(min=0)
         return curvature
 
     def anneal(self, steps: int) -> Tensor:
         """y (C, h, w) after so many gradient steps."""
         with torch.inference_mode(False), torch.enable_grad():
             core = self._around[0][self._own]
-            latents = (core[None] * self._given.gain).requires_grad_()
+            latents = (core * self._given.gain).requires_grad_()
             rate = _LEARNING_RATE / steps**0.5
             optimiser = torch.optim.Adam([latents], lr=rate, betas=(0.9, 0.999))
             for step in range(steps):
@@ -220,31 +220,28 @@ class _Problem:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 self._progress()
-            y: Tensor = (latents.detach() / self._given.gain)[0]
+            y: Tensor = latents.detach() / self._given.gain
             return y
 
     def _anneal(
         self, latents: Tensor, given: Conditions, temperature: float, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Expected bits and ŷ where every residual is rounded up or down at random."""
-        index = given.scales.index(0, latents.detach()[0])
-        skip, total = self._network.tables.skip, latents.new_zeros(())
+        passes, skip, total = given.passes, self._network.tables.skip, latents.new_zeros(())
+        gained, inside = passes.sort(latents), passes.inside.to(latents.device)
 
-        def residual(p: int, mean: Tensor, known: Tensor) -> Tensor:
-            nonlocal index, total
-            if 0 < p < given.scales.passes:
-                index = given.scales.index(p, known.detach()[0].round())
-            coded = (index >= skip).to(latents.device)
-            exact = latents - mean
+        def residual(p: int, mean: Tensor, known: list[Tensor]) -> Tensor:
+            nonlocal total
+            index = given.index(p, [k.detach().round() for k in known]).to(latents.device)
+            coded = index >= skip
+            exact = gained[:, :, passes.of(p)] - mean
             low = exact.detach().floor()
             up = _round_at_random(exact - low, temperature, rng)
-            at = index.to(latents.device)
-            low_bits, high_bits = self._bits(low[0], at), self._bits(low[0] + 1, at)
-            now = coded & (given.groups == p)
-            total = total + (torch.lerp(low_bits, high_bits, up[0]) * now).sum()
+            bits = torch.lerp(self._bits(low, index), self._bits(low + 1, index), up)
+            total = total + (bits * (coded & inside)).sum()
             return torch.where(coded, low + up, 0.0)
 
-        decoded = given.walk(residual)[1]
+        decoded = passes.restore(given.walk(residual)[1])
         return total, decoded
 
     def _bits(self, q: Tensor, index: Tensor) -> Tensor:
@@ -254,9 +251,9 @@ class _Problem:
         return self._costs[index.to(self._costs.device).long(), column]
 
     def _error(self, decoded: Tensor) -> Tensor:
-        """MSE of the chunk's own pixels for its ŷ (1, C, h, w), amid what surrounds it."""
+        """MSE of the chunk's own pixels for its ŷ (C, h, w), amid what surrounds it."""
         outer = self._around.clone()
-        outer[0][self._own] = decoded[0]
+        outer[0][self._own] = decoded
         pixels = self._network.decode(outer, self._quality / QUALITY_STEPS)
         rows, cols = self._shown
         difference = (pixels - self._target)[:, :, rows, cols]

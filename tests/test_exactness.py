@@ -14,11 +14,14 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aecodec import container
 from aecodec.codec import Codec
 from aecodec.entropy import ChunkDecoder
 from aecodec.model.config import ModelConfig
+from aecodec.model.passes import Passes
 from aecodec.model.scale_head import IntegerScaleHead
 
 
@@ -155,19 +158,40 @@ def test_scale_context_is_integer_arithmetic(
     q = made_up_integers((20, 7, 6), 3, 1) ** 5  # up to 243, and some beyond 1023
     q[0, 0, :3] = torch.tensor([1022, -1023, 99999])
     scales = IntegerScaleHead(context, torch.device("cpu")).chunk(z, quality, (7, 6))
-    assert scales.passes == 4
+    passes = scales.passes
+    assert passes.count == 4
     features, t = slow_reference(context, z, quality)
     features, t = features[:, :7, :6], t[:, :7, :6]
-    groups = scales.groups.numpy()
-    np.testing.assert_array_equal(scales.index(0, q).numpy(), to_index(t))
-    changed = 0
+    groups = passes.index.numpy()
+    expected = np.where(groups == 0, to_index(t), 0)
     for p in (1, 2, 3):
         known = np.where(groups < p, q.numpy(), 0)
-        expected = to_index(t + slow_context(context, p, features, known, quality))
-        for dtype in (torch.int32, torch.float32):
-            np.testing.assert_array_equal(scales.index(p, q.to(dtype)).numpy(), expected)
-        changed += int((expected != to_index(t)).sum())
-    assert changed > 500  # the context says something
+        now = to_index(t + slow_context(context, p, features, known, quality))
+        expected[groups == p] = now[groups == p]
+    for dtype in (torch.int32, torch.float32):
+        known = passes.sort(q.to(dtype))
+        found = torch.cat([scales.index(p, known) for p in range(4)], dim=2)
+        assert torch.equal(known, passes.sort(q.to(dtype)))  # is only read
+        np.testing.assert_array_equal(passes.restore(found).numpy(), expected)
+    assert (expected != to_index(t)).sum() > 150  # the context says something
+
+
+@given(
+    passes=st.sampled_from([1, 2, 4]),
+    group=st.integers(1, 5),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+)
+def test_sorting_by_pass_loses_nothing(passes: int, group: int, height: int, width: int) -> None:
+    shape = (passes * group, height, width)
+    x = torch.arange(1, passes * group * height * width + 1).reshape(shape)
+    sort = Passes(shape[0], passes, height, width)
+    dense = sort.sort(x)
+    assert torch.equal(sort.restore(dense), x)
+    assert torch.equal(sort.inside.expand_as(dense), dense > 0)
+    for p in range(passes):
+        part = dense[:, :, sort.of(p)].reshape(-1)[torch.from_numpy(sort.in_order(p)).long()]
+        assert torch.equal(part, x[sort.index == p])
 
 
 def test_scale_head_of_one_or_of_many(head: IntegerScaleHead) -> None:
@@ -243,9 +267,10 @@ def test_chunks_decode_alone_and_in_any_order(
         decoder = ChunkDecoder(chunk.payload, network.tables, (quality + 256) // 512)
         z = decoder.z(expected.z.shape)
         scales = network.quantiser.scales(z, quality, expected.q.shape[1:])
-        for p in range(scales.passes):
+        known = scales.passes.sort(torch.from_numpy(expected.q))
+        for p in range(scales.passes.count):
             now = expected.groups == p
-            index = scales.index(p, torch.from_numpy(expected.q)).numpy()[now]
+            index = scales.index(p, known).numpy().reshape(-1)[scales.passes.in_order(p)]
             np.testing.assert_array_equal(index, expected.index[now])
             np.testing.assert_array_equal(decoder.q(index), expected.q[now])
         decoder.finish()

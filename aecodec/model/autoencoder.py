@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import QualityGain
-from .config import QUALITY_ROWS, ModelConfig
+from .config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
 from .hyperprior import (
     ContextPass,
     HyperAnalysis,
@@ -18,15 +18,11 @@ from .hyperprior import (
     ScaleContext,
     ScaleHead,
     magnitude_level,
-    pass_index,
 )
 from .likelihood import gaussian_bits
+from .passes import pass_index
+from .rounding import round_ste, round_towards_zero, straight_through, zero_thresholds
 from .transforms import Analysis, Synthesis
-
-
-def round_ste(x: Tensor) -> Tensor:
-    """Round to nearest; the gradient passes straight through."""
-    return x + (x.round() - x).detach()
 
 
 @dataclass
@@ -43,11 +39,16 @@ class Autoencoder(nn.Module):
 
     Pixels are RGB in [-0.5, 0.5]; quality is a continuous number in [0, 7]. Without
     `scale_head` the model only runs: its scales come from the integer head instead.
+
+    Attributes:
+        deadzone: strength of rounding towards zero, 0 to 1, for what is decoded from; as
+            encoders round, see `Quantiser`.
     """
 
     def __init__(self, config: ModelConfig, *, scale_head: bool = True) -> None:
         super().__init__()
         self.config = config
+        self.deadzone = 0.0
         self.analysis = Analysis(config)
         self.synthesis = Synthesis(config)
         rows = torch.tensor([self._start_gain(config, q) for q in range(QUALITY_ROWS)])
@@ -109,7 +110,7 @@ class Autoencoder(nn.Module):
         mean = self.context[0](features, None) * gain
         for p in range(1, len(self.context)):
             known = index < p
-            rounded = round_ste(y - mean)
+            rounded = self._rounded(y - mean, log_scale)
             if self.scale_context:
                 level = magnitude_level(rounded.detach()) * known
                 correction = self.scale_context[p - 1](level, scale_features, quality)
@@ -117,12 +118,26 @@ class Autoencoder(nn.Module):
             latents = (rounded + mean) * inverse * known
             mean = torch.where(known, mean, self.context[p](features, latents) * gain)
         residual = y - mean
-        y_hat = round_ste(residual) + mean
+        rounded = self._rounded(residual, log_scale)
+        y_hat = rounded + mean
         low, high = self.log_scale_bounds()
-        y_bits = gaussian_bits(self._relaxed(residual), log_scale.clamp(low, high))
+        measured = self._relaxed(residual) if self.training else rounded
+        y_bits = gaussian_bits(measured, log_scale.clamp(low, high))
         pixels = self.synthesis(y_hat * inverse, quality)
         return Output(pixels, y_bits.sum(dim=(1, 2, 3)), z_bits)
 
     def _relaxed(self, x: Tensor) -> Tensor:
         """What the rate is measured on: x plus uniform noise in training, x rounded else."""
         return x + torch.rand_like(x) - 0.5 if self.training else x.round()
+
+    def _rounded(self, residual: Tensor, log_scale: Tensor) -> Tensor:
+        """Residuals as encoders round them; the gradient passes straight through."""
+        if not self.deadzone:
+            return round_ste(residual)
+        with torch.no_grad():
+            low, step = self.log_scale_bounds()[0], self.config.log_scale_step
+            index = ((log_scale - low) / step).round_().clamp_(0, SCALE_LEVELS - 1).long()
+            levels = low + step * torch.arange(SCALE_LEVELS, device=index.device)
+            threshold = zero_thresholds(levels.exp())[index] * self.deadzone
+            rounded = round_towards_zero(residual, threshold)
+        return straight_through(residual, rounded)

@@ -70,7 +70,8 @@ class ModelConfig:
         """Build from a mapping as read from JSON or TOML.
 
         Raises:
-            WeightsError: unknown names, or a number of passes that is not 1, 2 or 4.
+            WeightsError: unknown names, a number of passes that is not 1, 2 or 4, or channels of y
+                that are not a multiple of it.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
@@ -82,6 +83,8 @@ class ModelConfig:
         config = cls(**fixed)
         if config.passes not in (1, 2, 4):
             raise WeightsError(f"context_blocks must have 1, 2 or 4 entries, not {config.passes}")
+        if config.latent_channels % config.passes:
+            raise WeightsError(f"latent_channels must be a multiple of {config.passes} passes")
         return config
 
     @classmethod

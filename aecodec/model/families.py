@@ -213,18 +213,17 @@ def _draw_latents(
     quantiser: Quantiser = network.quantiser
     given = quantiser.conditions(z.int().numpy(), quality, shape)
 
-    def residual(p: int, mean: Tensor, known: Tensor) -> Tensor:
-        p = min(p, given.scales.passes - 1)  # without scale context one pass has them all
-        index = given.scales.index(p, known[0])
+    def residual(p: int, mean: Tensor, known: list[Tensor]) -> Tensor:
+        index = given.index(p, known)
         q = torch.zeros(index.shape)
         for i in torch.unique(index).tolist():
             if i >= tables.skip:
                 here = index.cpu() == i
                 table = torch.from_numpy(tables.y[i])
                 q[here] = _draw(table, int(tables.y_bound[i]), int(here.sum()), generator)
-        return q[None].to(mean.device)
+        return q.to(mean.device)
 
-    return given.walk(residual)[1]
+    return given.passes.restore(given.walk(residual)[1])[None]
 
 
 def _draw(table: Tensor, bound: int, count: int, generator: torch.Generator) -> Tensor:

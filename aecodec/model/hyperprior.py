@@ -11,7 +11,6 @@ DCVC-DC); they never influence what is decoded.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -171,22 +170,6 @@ class ScaleContext(nn.Module):
         h = (h + interpolate_rows(self.biases[0], quality)).clamp(0, 127)
         h = F.conv2d(h, spatial, padding=1) + interpolate_rows(self.biases[1], quality)
         return F.conv2d(h.clamp(0, 127), tail)
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
-def pass_index(channels: int, passes: int, height: int, width: int) -> Tensor:
-    """Which context pass knows each element of y: (C, height, width) uint8, 0..passes-1.
-
-    Neighbouring channels fall into different groups, and every group takes the
-    positions of each 2×2 cell in another order, so each pass sees all of both. The
-    tensor is shared by all callers: chunks and batches have few sizes.
-    """
-    orders = {1: [[0, 0], [0, 0]], 2: [[0, 1], [1, 0]], 4: [[0, 2], [3, 1]]}
-    cell = torch.tensor(orders[passes], dtype=torch.uint8)
-    index = cell.repeat((height + 1) // 2, (width + 1) // 2)[:height, :width]
-    group = (torch.arange(channels) % passes).to(torch.uint8)[:, None, None]
-    return (index[None] + group) % passes
 
 
 class ContextPass(nn.Module):

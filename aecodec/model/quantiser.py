@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from torch import Tensor
 from ..layout import QUALITY_STEPS
 from .autoencoder import Autoencoder
 from .config import SCALE_LEVELS
-from .hyperprior import HYPER_STRIDE, pass_index
+from .hyperprior import HYPER_STRIDE, ContextPass
+from .passes import from_cells, passes_of, slots, to_cells
+from .rounding import round_towards_zero, zero_thresholds
 from .scale_head import ChunkScales, IntegerScaleHead
 
 
@@ -43,18 +46,43 @@ def _integers(x: Tensor) -> NDArray[np.int32]:
     return x.to(torch.int32).cpu().numpy()
 
 
+class SortedPass:
+    """A `ContextPass` on elements sorted by pass, whose 1×1 convolutions cost their share."""
+
+    def __init__(self, context: ContextPass, p: int, passes: int) -> None:
+        order = slots(context.tail.out_channels, passes)
+        group = order.shape[1] // passes
+        now = order[:, p * group : (p + 1) * group].to(context.tail.weight.device)
+        before = order[:, : p * group].to(now.device)
+        self.blocks = context.blocks
+        self.tail = context.tail.weight.detach()[now, :, 0, 0].mT.contiguous()
+        assert context.tail.bias is not None
+        self.bias = context.tail.bias.detach()[now][:, None]
+        known = None if context.known is None else context.known.weight.detach()
+        self.known = None if known is None else known[:, :, 0, 0].T[before].contiguous()
+
+    def __call__(self, features: Tensor, known: list[Tensor]) -> Tensor:
+        """Features (1, F, h, w), and ŷ of each earlier pass -> means (4, P, group)."""
+        h = features
+        if self.known is not None:
+            seen = torch.cat(known, dim=2) @ self.known
+            h = h + from_cells(seen[None], h.shape[2], h.shape[3])
+        return torch.baddbmm(self.bias, to_cells(self.blocks(h))[0], self.tail)
+
+
 class Conditions:
-    """All that ẑ and the quality say about one chunk of y.
+    """All that ẑ and the quality say about one chunk of y, its elements sorted by pass.
 
     Attributes:
-        gain: (1, C, 1, 1) quantisation steps per unit of y.
-        inverse: (1, C, 1, 1) units of ŷ per quantisation step.
-        groups: (C, H, W) context pass of each element.
+        passes: how they are sorted.
+        gain: (C, 1, 1) quantisation steps per unit of y.
+        inverse: (C, 1, 1) units of ŷ per quantisation step.
     """
 
     def __init__(
         self,
         network: Autoencoder,
+        contexts: list[SortedPass],
         scale_head: IntegerScaleHead,
         z: NDArray[np.int32],
         quality: int,
@@ -64,37 +92,54 @@ class Conditions:
         q = torch.full((1,), quality / QUALITY_STEPS, device=device)
         integers = torch.from_numpy(z)
         self._scales_of = partial(scale_head.chunk, integers, quality, size)
-        self.gain = network.encoder_gain(q)
-        self.inverse = network.decoder_gain(q)
+        channels = network.config.latent_channels
+        order = slots(channels, len(contexts)).to(device)
+        self.gain, self.inverse = network.encoder_gain(q)[0], network.decoder_gain(q)[0]
+        self._gain = self.gain.flatten()[order][:, None]  # (4, 1, C)
+        self._inverse = self.inverse.flatten()[order][:, None]
         features = network.hyper_synthesis(integers[None].to(device).float(), q)
         self._features = features[:, :, : size[0], : size[1]]
-        self._context = network.context
-        channels = network.config.latent_channels
-        self.groups = pass_index(channels, len(network.context), *size).to(device)
+        self._contexts = contexts
+        self.passes = passes_of(channels, len(contexts), *size)
 
     @cached_property
     def scales(self) -> ChunkScales:
         """The chunk's scale indices, exact; a decoder has them already."""
         return self._scales_of()
 
-    def walk(self, residual: Callable[[int, Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def _whole(self) -> Tensor:
+        """Scale indices of a model that has a single coding pass, (4, P, C)."""
+        index = self.scales.index(0, torch.zeros(4, 1, 0))
+        return self.passes.sort(self.scales.passes.restore(index))
+
+    def index(self, p: int, known: list[Tensor]) -> Tensor:
+        """Scale indices of pass p, (4, P, group) uint8, for the residuals of those before."""
+        if self.scales.passes.count == 1:
+            return self._whole[:, :, self.passes.of(p)]
+        return self.scales.index(p, torch.cat(known, dim=2) if known else torch.zeros(4, 1, 0))
+
+    def walk(
+        self, residual: Callable[[int, Tensor, list[Tensor]], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Run the context passes.
 
         Args:
-            residual: pass, means and the residuals so far, both (1, C, H, W) -> residuals
-                of the same shape, of which the elements of the current pass are kept.
+            residual: pass, means (4, P, group) and the residuals of each pass before ->
+                residuals of this pass, of the same shape.
 
         Returns:
-            Residuals and ŷ, each (1, C, H, W) float32.
+            Residuals and ŷ, each (4, P, C) float32.
         """
-        residuals = latents = torch.zeros_like(self.groups, dtype=torch.float32)[None]
-        for p, context in enumerate(self._context):
-            mean = context(self._features, latents if p else None) * self.gain
+        residuals: list[Tensor] = []
+        latents: list[Tensor] = []
+        for p, context in enumerate(self._contexts):
+            now = self.passes.of(p)
+            mean = context(self._features, latents) * self._gain[:, :, now]
             found = residual(p, mean, residuals)
-            now = self.groups == p
-            residuals = torch.where(now, found, residuals)
-            latents = torch.where(now, (found + mean) * self.inverse, latents)
-        return residuals, latents
+            residuals.append(found)
+            latents.append((found + mean) * self._inverse[:, :, now])
+        return torch.cat(residuals, dim=2), torch.cat(latents, dim=2)
 
 
 class Quantiser:
@@ -113,12 +158,17 @@ class Quantiser:
     ) -> None:
         self._net = network
         self._head = scale_head
+        count = len(network.context)
+        self._contexts = [
+            SortedPass(cast(ContextPass, context), p, count)
+            for p, context in enumerate(network.context)
+        ]
         self._skip = skip
         self.deadzone = deadzone
         config = network.config
         index = torch.arange(SCALE_LEVELS, dtype=torch.float32)
         log_scales = math.log(config.scale_min) + index * config.log_scale_step
-        self._thresholds = _zero_thresholds(log_scales.exp()).to(
+        self._thresholds = zero_thresholds(log_scales.exp()).to(
             network.encoder_gain.log_rows.device
         )
 
@@ -136,7 +186,7 @@ class Quantiser:
 
     def conditions(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> Conditions:
         """What ẑ (Cz, h, w) says about a chunk of y of size (H, W)."""
-        return Conditions(self._net, self._head, z, quality, size)
+        return Conditions(self._net, self._contexts, self._head, z, quality, size)
 
     def quantise(self, y: Tensor, quality: int) -> Symbols:
         """Integers of one chunk.
@@ -150,7 +200,7 @@ class Quantiser:
     def quantise_with(
         self, y: Tensor, quality: int, z: NDArray[np.int32], deadzone: float | Tensor
     ) -> tuple[Symbols, Tensor]:
-        """Integers of one chunk, and ŷ (1, C, H, W), for a given ẑ and strength of rounding.
+        """Integers of one chunk, and ŷ (C, H, W), for a given ẑ and strength of rounding.
 
         Args:
             y, quality: as for `quantise`.
@@ -158,43 +208,29 @@ class Quantiser:
             deadzone: 0 to 1, for all or for each element (C, H, W).
         """
         given = self.conditions(z, quality, (y.shape[1], y.shape[2]))
-        gained = y[None] * given.gain
-        scales = given.scales
-        index = scales.index(0, gained[0])
+        passes = given.passes
+        gained = passes.sort(y * given.gain)
+        strength = passes.sort(deadzone) if isinstance(deadzone, Tensor) else None
+        indices: list[Tensor] = []
 
-        def residual(p: int, mean: Tensor, known: Tensor) -> Tensor:
-            nonlocal index
-            if 0 < p < scales.passes:
-                index = torch.where(scales.groups < p, index, scales.index(p, known[0]))
-            exact = gained - mean
-            threshold = self._thresholds[index.to(y.device).long()] * deadzone
-            magnitude = (exact.abs() + 0.5 - threshold).floor().clamp(min=0)
-            return torch.where((index >= self._skip).to(y.device), magnitude * exact.sign(), 0.0)
+        def residual(p: int, mean: Tensor, known: list[Tensor]) -> Tensor:
+            now = passes.of(p)
+            index = given.index(p, known).to(y.device)
+            indices.append(index)
+            threshold = self._thresholds[index.long()]
+            threshold *= deadzone if strength is None else strength[:, :, now]
+            rounded = round_towards_zero(gained[:, :, now] - mean, threshold)
+            return torch.where(index >= self._skip, rounded, 0.0)
 
         residuals, decoded = given.walk(residual)
-        groups = scales.groups.cpu().numpy().astype(np.uint8)
-        return Symbols(z, _integers(residuals[0]), index.cpu().numpy(), groups), decoded
+        index = passes.restore(torch.cat(indices, dim=2)).contiguous().cpu().numpy()
+        groups = given.scales.passes.index.numpy()
+        q = _integers(passes.restore(residuals)).copy(order="C")
+        return Symbols(z, q, index, groups), passes.restore(decoded)
 
     def dequantise(self, z: NDArray[np.int32], q: NDArray[np.int32], quality: int) -> Tensor:
-        """ŷ (C, H, W) float32, ready for the synthesis transform."""
+        """ŷ (C, H, W) float32 in channels-last memory, ready for the synthesis transform."""
         given = self.conditions(z, quality, (q.shape[1], q.shape[2]))
-        known = torch.from_numpy(q).to(given.gain.device).float()[None]
-        return given.walk(lambda p, mean, so_far: known)[1][0]
-
-
-def _zero_thresholds(scales: Tensor) -> Tensor:
-    """How much further than ½ a residual must be from an integer to round away from zero.
-
-    At the rate-distortion optimum of a uniform quantiser at high rate, an error of e
-    steps costs 6/ln 2 · e² bits; rounding up to ±1 instead of 0 costs the difference of
-    their informations.
-    """
-
-    def mass(k: float) -> Tensor:
-        upper: Tensor = torch.special.ndtr((k + 0.5) / scales.double())
-        lower: Tensor = torch.special.ndtr((k - 0.5) / scales.double())
-        return (upper - lower).clamp(min=1e-9)
-
-    extra_bits = (mass(0.0) / mass(1.0)).log2()
-    thresholds: Tensor = (extra_bits / (2 * 6 / math.log(2))).clamp(0, 0.5).float()
-    return thresholds
+        known = given.passes.sort(torch.from_numpy(q)).to(given.gain.device).float()
+        decoded = given.walk(lambda p, mean, so_far: known[:, :, given.passes.of(p)])[1]
+        return given.passes.restore(decoded)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from ..errors import WeightsError
 from ..layout import QUALITY_STEPS
 from .config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
-from .hyperprior import ScaleContext, ScaleHead, magnitude_level, pass_index
+from .hyperprior import ScaleContext, ScaleHead, magnitude_level
+from .passes import Passes, from_cells, passes_of, slots, to_cells
 
 ACTIVATION_BITS = 8
 WEIGHT_BITS = 12
@@ -107,8 +108,11 @@ class IntegerScaleHead:
         self._biases = [tensors[f"bias.{i}"].to(device).long() for i in range(_LAYERS)]
         self.passes = 1 + sum(name.endswith("weight.3") for name in tensors)
         self._contexts = [
-            _IntegerContext(tensors, f"context.{p}.", device) for p in range(1, self.passes)
+            _IntegerContext(tensors, p, self.passes, device) for p in range(1, self.passes)
         ]
+        channels = len(self._weights[-1])
+        self._slots = slots(channels, self.passes).to(device)
+        self._sorted = _columns(self._weights[-1], self._slots)
 
     def __call__(self, z: Tensor, quality: int) -> Tensor:
         """Scale indices as far as ẑ alone gives them.
@@ -125,7 +129,9 @@ class IntegerScaleHead:
     def chunk(self, z: Tensor, quality: int, size: tuple[int, int]) -> ChunkScales:
         """The scales of one chunk, (H, W) positions of y, for ẑ (Cz, ⌈H/4⌉, ⌈W/4⌉)."""
         features = self._features(z[None], quality)[:, :, : size[0], : size[1]]
-        return ChunkScales(self._base(features, quality), features, self._contexts, quality)
+        passes = passes_of(self._slots.shape[1], self.passes, *size)
+        bias = _row(self._biases[-1], quality).flatten()[self._slots][:, None]
+        return ChunkScales(passes, features, self._sorted, bias, self._contexts, quality)
 
     def _features(self, z: Tensor, quality: int) -> Tensor:
         a: Tensor = z.to(self._device).double().clamp(-INPUT_LIMIT, INPUT_LIMIT)
@@ -140,54 +146,74 @@ class IntegerScaleHead:
 
 
 class ChunkScales:
-    """Scale indices of one chunk, pass after pass.
+    """Scale indices of one chunk, pass after pass, of elements sorted by coding pass.
 
     Attributes:
-        passes: number of coding passes.
-        groups: (C, H, W) int64, in which pass each element of y is coded.
+        passes: how the elements are sorted.
     """
 
     def __init__(
-        self, base: Tensor, features: Tensor, contexts: list[_IntegerContext], quality: int
+        self,
+        passes: Passes,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        contexts: list[_IntegerContext],
+        quality: int,
     ) -> None:
-        self._base, self._features = base, features
+        self.passes = passes
+        self._features, self._weight, self._bias = features, weight, bias
+        self._cells = to_cells(features)[0]
         self._contexts, self._quality = contexts, quality
-        self.passes = 1 + len(contexts)
-        self._levels = _levels().to(base.device)
-        self.groups = pass_index(base.shape[1], self.passes, *base.shape[2:]).to(base.device)
+        self._levels = _levels().to(features.device)
 
     def index(self, p: int, q: Tensor) -> Tensor:
-        """Scale indices of the elements of pass p (other elements mean nothing).
+        """Scale indices of the elements of pass p.
 
         Args:
             p: 0 to passes − 1.
-            q: (C, H, W) residuals, integers of any dtype; those of passes before p count.
+            q: (4, P, C) residuals, integers of any dtype; those of passes before p count,
+                others may be missing.
 
         Returns:
-            (C, H, W) uint8, values 0 to 63.
+            (4, P, group) uint8, values 0 to 63.
         """
-        total = self._base.clone()
+        now = self.passes.of(p)
+        total = (self._cells @ self._weight[:, :, now]).round_().add_(self._bias[:, :, now])
         if p > 0:
-            magnitude = q.to(self.groups.device).int().abs().clamp_(max=1023)
-            magnitude.masked_fill_(self.groups >= p, 0)
-            level = self._levels[magnitude.long()]
-            total += self._contexts[p - 1](level[None], self._features, self._quality)
-        return _to_index(total)[0]
+            magnitude = q[:, :, : now.start].to(total.device).int().abs().clamp_(max=1023)
+            level = self._levels.take(magnitude.long())
+            size = self.passes.shape[1:]
+            total += self._contexts[p - 1](level, self._features, self._quality, size)
+        return _to_index(total)
 
 
 class _IntegerContext:
-    """One coding pass of `hyperprior.ScaleContext` in integers."""
+    """Pass p of `hyperprior.ScaleContext` in integers, on elements sorted by pass."""
 
-    def __init__(self, tensors: dict[str, Tensor], prefix: str, device: torch.device) -> None:
-        self._weights = [tensors[f"{prefix}weight.{i}"].to(device).double() for i in range(4)]
-        self._biases = [tensors[f"{prefix}bias.{i}"].to(device).long() for i in range(2)]
+    def __init__(
+        self, tensors: dict[str, Tensor], p: int, passes: int, device: torch.device
+    ) -> None:
+        names = [f"context.{p}.weight.{i}" for i in range(4)]
+        known, self._head, self._spatial, tail = [tensors[n].to(device).double() for n in names]
+        names = [f"context.{p}.bias.{i}" for i in range(2)]
+        self._biases = [tensors[n].to(device).long() for n in names]
+        order, group = slots(len(tail), passes).to(device), len(tail) // passes
+        self._known = _columns(known.transpose(0, 1), order[:, : p * group]).mT.contiguous()
+        self._tail = _columns(tail, order[:, p * group : (p + 1) * group])
 
-    def __call__(self, level: Tensor, features: Tensor, quality: int) -> Tensor:
-        known, head, spatial, tail = self._weights
-        total = _conv(level, known).add_(_conv(features, head))
-        a = _activate(total.add_(_row(self._biases[0], quality)))
-        a = _activate(_conv(a, spatial).add_(_row(self._biases[1], quality)))
-        return _conv(a, tail)
+    def __call__(
+        self, level: Tensor, features: Tensor, quality: int, size: tuple[int, ...]
+    ) -> Tensor:
+        known = from_cells((level @ self._known).round_()[None], *size)
+        total = _conv(features, self._head).add_(known).add_(_row(self._biases[0], quality))
+        a = _conv(_activate(total), self._spatial).add_(_row(self._biases[1], quality))
+        return (to_cells(_activate(a))[0] @ self._tail).round_()
+
+
+def _columns(weight: Tensor, order: Tensor) -> Tensor:
+    """1×1 weights (out, in, 1, 1), with their outputs sorted: (4, in, n) for order (4, n)."""
+    return weight[:, :, 0, 0][order].mT.contiguous()
 
 
 @lru_cache(maxsize=1)
