@@ -36,18 +36,14 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 def parts(trainer: Trainer) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
-    size = trainer.config.batch
 
     def backward() -> None:
-        x = trainer.source.batch(size)
-        quality = torch.rand(size, device=trainer.device) * 7
-        trainer.loss(x, quality)[0].backward()
+        trainer.task.loss(trainer.model, trainer.task.batch(0), 0)[0].backward()
         trainer.model.zero_grad(set_to_none=True)
 
     def transforms() -> None:
-        x = trainer.source.batch(size)
-        quality = torch.rand(size, device=trainer.device) * 7
-        with trainer.autocast():
+        x, quality = trainer.task.batch(0)
+        with trainer.task.autocast():
             pixels = trainer.model.synthesis(trainer.model.analysis(x), quality)
         pixels.float().square().mean().backward()
         trainer.model.zero_grad(set_to_none=True)
@@ -87,7 +83,7 @@ def main() -> None:
             "machine": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "precision": str(trainer.precision),
+            "precision": str(trainer.task.precision),
             "batch": args.batch,
             "patch": args.patch,
             "seconds": median,

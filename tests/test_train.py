@@ -12,6 +12,7 @@ import torch
 from conftest import Run, psnr
 from PIL import Image
 from safetensors.torch import load_file
+from train_files import HYPERPRIOR, write_config, write_images
 
 from aecodec.codec import Codec
 from aecodec.errors import TrainingError
@@ -23,51 +24,16 @@ from aecodec.train.export import export, frequencies
 from aecodec.train.loop import Trainer
 from aecodec.train.optimiser import orthogonalise
 
-SMALL = """
-seed = 3
-steps = {steps}
-batch = 4
-patch = 64
-warmup = 5
-learning_rate = 2e-3
-validate_every = 20
-validation_fraction = 0.2
-
-[model]
-latent_channels = 64
-hyper_channels = 48
-width_8 = 48
-width_16 = 64
-analysis_blocks = [1, 1]
-synthesis_blocks = [1, 1]
-hyper_width = 48
-context_width = 48
-context_blocks = [1, 1]
-scale_width = 48
-scale_context_width = 48
-"""
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Crops of real photographs."""
-    from skimage import data
-
     folder = tmp_path_factory.mktemp("images")
-    for name in ("astronaut", "chelsea", "coffee"):
-        picture = getattr(data, name)()
-        for i, (top, left) in enumerate([(0, 0), (40, 100), (150, 150), (20, 180)]):
-            Image.fromarray(picture[top : top + 150, left : left + 160]).save(
-                folder / f"{name}-{i}.png"
-            )
-    (folder / "broken.png").write_bytes(b"not a picture")
+    write_images(folder)
     return folder
 
 
 def config_file(folder: Path, steps: int) -> Path:
-    path = folder / "config.toml"
-    path.write_text(SMALL.format(steps=steps))
-    return path
+    return write_config(folder, HYPERPRIOR, steps)
 
 
 @pytest.fixture
@@ -88,7 +54,7 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory, run: Run) ->
 
 def test_a_few_steps_lower_the_loss(trained: Path) -> None:
     records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in records] == [20, 40, 60, 60]
+    assert [r["step"] for r in records] == [20, 40, 60]
     assert records[-1]["loss"] < 0.97 * records[0]["loss"]
     assert list((trained / "tensorboard").iterdir())
 
@@ -102,34 +68,6 @@ def test_the_trained_model_codes_images(trained: Path, images: Path, tmp_path: P
     assert len(small) < len(large) < image.size
     assert psnr(image, codec.decode(small)) + 3 < psnr(image, codec.decode(large))
     assert codec.network.info.description == "a test"
-
-
-def test_resuming_is_bit_exact(images: Path, tmp_path: Path) -> None:
-    config = TrainConfig.load(config_file(tmp_path, 12))
-
-    def trainer(folder: str) -> Trainer:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        return Trainer(config, images, tmp_path / folder)
-
-    whole = trainer("whole")
-    whole.start()
-    for _ in range(8):
-        whole.train_step()
-    first = trainer("parts")
-    first.start()
-    for _ in range(5):
-        first.train_step()
-    path = first.save()
-    del first
-    second = trainer("parts")
-    second.resume(path)
-    assert second.step == 5
-    for _ in range(3):
-        second.train_step()
-    one, two = load_file(whole.save()), load_file(second.save())
-    assert one.keys() == two.keys()
-    for name, tensor in one.items():
-        assert torch.equal(tensor, two[name]), name
 
 
 def test_interrupt_saves_and_stops(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,27 +94,7 @@ def _folders(trainer: Trainer) -> tuple[Path, Path]:
     return trainer.images, trainer.run
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(trainer: Trainer) -> None:
-    trainer.start()
-    trainer.save()
-    kept = (trainer.run / "last.safetensors").read_bytes()
-    with torch.no_grad():
-        trainer.model.analysis.tail.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="step 20"):
-        trainer.fit()
-    assert (trainer.run / "last.safetensors").read_bytes() == kept
-
-
-def test_bad_configs_and_folders_say_what_is_wrong(images: Path, tmp_path: Path, run: Run) -> None:
-    config = config_file(tmp_path, 5)
-    config.write_text("learning_rte = 1e-3\n")
-    with pytest.raises(TrainingError, match="did you mean 'learning_rate'"):
-        TrainConfig.load(config)
-    config.write_text("patch = 100\n")
-    with pytest.raises(TrainingError, match="multiple of 64"):
-        TrainConfig.load(config)
-    with pytest.raises(TrainingError, match="missing"):
-        TrainConfig.load(tmp_path / "missing.toml")
+def test_bad_folders_say_what_is_wrong(images: Path, tmp_path: Path, run: Run) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     done = run("train", config_file(tmp_path, 5), "--data", empty, "--out", tmp_path / "run")
@@ -260,7 +178,7 @@ def test_bfloat16_trains_like_float32(images: Path, tmp_path: Path) -> None:
         config = dataclasses.replace(config, precision=precision)
         trainer = Trainer(config, images, tmp_path / precision)
         trainer.start()
-        losses[precision] = [float(trainer.train_step()[0][0]) for _ in range(4)]
+        losses[precision] = [float(trainer.train_step()["loss"]) for _ in range(4)]
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)
 
 
@@ -287,7 +205,7 @@ def test_a_run_starts_from_a_smaller_model(trained: Path, images: Path, tmp_path
     path = without.save()
     larger = Trainer(config, images, tmp_path / "larger")
     larger.start(path)
-    x = larger.source.batch(2)
+    x = larger.task.batch(0)[0]
     bits = [t.model.eval()(x, torch.tensor([1.0, 5.0])).y_bits for t in (larger, without)]
     torch.testing.assert_close(*bits)
     with pytest.raises(TrainingError, match="scale_context"):

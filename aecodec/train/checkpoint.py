@@ -1,9 +1,14 @@
-"""Full training state as one safetensors file, so that a run resumes bit-exactly."""
+"""Full training state as one safetensors file, so that a run resumes bit-exactly.
+
+Tensors: `model.*` and `ema.*`, each a complete state dict of the model; `rng.*`;
+`optimiser.NUMBER.KEY.PARAMETER`. The metadata hold the step, the clock and the config as JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +18,57 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import TrainingError
+from .ema import MovingAverage
 
 
 def save(
     path: Path,
     model: nn.Module,
-    ema: list[Tensor],
-    optimisers: list[torch.optim.Optimizer],
-    generator: torch.Generator,
+    ema: MovingAverage,
+    optimisers: Sequence[torch.optim.Optimizer],
+    generator: torch.Generator | None,
     meta: dict[str, Any],
 ) -> None:
-    """Write atomically: weights, their moving average, optimiser state, RNG, metadata."""
+    """Write atomically: weights, their moving average, optimiser state, RNG, metadata.
+
+    Args:
+        path: file to write.
+        model: its parameters and buffers.
+        ema: of the same model.
+        optimisers: of its parameters.
+        generator: that draws the data, if there is one besides torch's own.
+        meta: anything JSON can hold.
+
+    Raises:
+        TrainingError: the file cannot be written, as on a full disk; what was there stays.
+    """
     tensors: dict[str, Tensor] = {}
     names = {id(p): name for name, p in model.named_parameters()}
-    for (name, weight), average in zip(model.named_parameters(), ema, strict=True):
-        tensors[f"model.{name}"] = weight.detach()
-        tensors[f"ema.{name}"] = average
+    for name, value in model.state_dict().items():
+        tensors[f"model.{name}"] = value
+        tensors[f"ema.{name}"] = ema.tensors.get(name, value)
     for i, optimiser in enumerate(optimisers):
         for p, state in optimiser.state.items():
             for key, value in state.items():
-                tensors[f"optimiser.{i}.{key}.{names[id(p)]}"] = torch.as_tensor(value)
+                if value is not None:
+                    tensors[f"optimiser.{i}.{key}.{names[id(p)]}"] = torch.as_tensor(value)
     tensors["rng.default"] = torch.get_rng_state()
-    tensors["rng.data"] = generator.get_state()
+    if generator is not None:
+        tensors["rng.data"] = generator.get_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    temporary = path.with_suffix(".tmp")
     copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    save_file(copies, temporary, metadata={"aecodec": json.dumps(meta)})
-    os.replace(temporary, path)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(copies, temporary, metadata={"aecodec": json.dumps(meta)})
+        os.chmod(temporary, 0o644)  # safetensors writes for the owner alone
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # a full disk may show only now
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path}: cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -60,9 +88,9 @@ def read_meta(path: Path) -> dict[str, Any]:
 def load(
     path: Path,
     model: nn.Module,
-    ema: list[Tensor],
-    optimisers: list[torch.optim.Optimizer],
-    generator: torch.Generator,
+    ema: MovingAverage,
+    optimisers: Sequence[torch.optim.Optimizer],
+    generator: torch.Generator | None,
 ) -> None:
     """Restore everything `save` wrote, in place.
 
@@ -77,19 +105,26 @@ def load(
     params = dict(model.named_parameters())
     try:
         with torch.no_grad():
-            for (name, p), average in zip(params.items(), ema, strict=True):
-                p.copy_(tensors[f"model.{name}"])
-                average.copy_(tensors[f"ema.{name}"])
-    except (KeyError, RuntimeError) as error:
+            for name, value in model.state_dict().items():
+                value.copy_(tensors[f"model.{name}"])
+                if name in ema.tensors:
+                    ema.tensors[name].copy_(tensors[f"ema.{name}"])
+        for key, value in tensors.items():
+            if key.startswith("optimiser."):
+                _, index, field, name = key.split(".", 3)
+                state = optimisers[int(index)].state[params[name]]
+                state[field] = _as_kept(value, params[name])
+        if generator is not None:
+            generator.set_state(tensors["rng.data"])
+        torch.set_rng_state(tensors["rng.default"])
+    except (KeyError, IndexError, RuntimeError) as error:
         raise TrainingError(f"{path}: does not fit this model: {error}") from error
-    for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, index, field, name = key.split(".", 3)
-            # as the optimiser would have laid it out, so that sums run in the same order
-            like = torch.empty_like(params[name]) if value.ndim else value
-            state = optimisers[int(index)].state[params[name]]
-            state[field] = like.copy_(value) if value.ndim else value
-    torch.set_rng_state(tensors["rng.default"])
-    generator.set_state(tensors["rng.data"])
     if "rng.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng.cuda"])
+
+
+def _as_kept(value: Tensor, p: nn.Parameter) -> Tensor:
+    """State as the optimiser would have laid it out, so that sums run in the same order."""
+    if value.ndim == 0:  # a step counter; the fused optimisers want it beside the parameter
+        return value.to(p.device)
+    return torch.empty_like(p).copy_(value).detach()

@@ -48,6 +48,8 @@ def load_rgb(path: Path) -> np.ndarray | None:
     """Decode to (H, W, 3) uint8; a file that cannot be decoded is logged and gives None."""
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip them to 255
+                raise ValueError(f"{image.mode} has more than 8 bits a sample")
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         log.warning("%s: skipped: %s", path, error)
@@ -84,7 +86,10 @@ class PatchSource:
             if image is not None and min(image.shape[:2]) >= patch
         ]
         if not kept:
-            raise TrainingError(f"none of {len(paths)} images is at least {patch} pixels each way")
+            raise TrainingError(
+                f"none of {len(paths)} images can be used: "
+                f"they must have 8 bits a sample and at least {patch} pixels each way"
+            )
         if len(kept) < len(paths):
             log.warning("%d of %d images skipped", len(paths) - len(kept), len(paths))
         self.patch = patch

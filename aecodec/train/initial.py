@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import TrainingError
 from ..model.autoencoder import Autoencoder
@@ -17,15 +17,16 @@ from ..model.weights import part
 log = logging.getLogger(__name__)
 
 
-def load_initial(path: Path, model: Autoencoder) -> list[str]:
+def load_initial(path: Path, model: nn.Module) -> list[str]:
     """Copy weights into a model.
 
     Args:
         path: a checkpoint, whose moving average is taken, or a release weights file.
-        model: with a scale head; parts of it that the file lacks stay as they are.
+        model: an Autoencoder with a scale head, or another module; parts of it that the
+            file lacks stay as they are.
 
     Returns:
-        Names of the parameters that the file lacks.
+        Names of the tensors that the file lacks.
 
     Raises:
         TrainingError: the file is neither, or its tensors do not fit the model.
@@ -37,11 +38,13 @@ def load_initial(path: Path, model: Autoencoder) -> list[str]:
         raise TrainingError(f"{path}: not a usable weights file: {error}") from error
     state = part(tensors, "ema.")
     if not state:
-        state = part(tensors, "net.") | dequantise(part(tensors, "scale_head."), model.config)
-    return _copy(path, state, dict(model.named_parameters()))
+        state = part(tensors, "net.")
+        if isinstance(model, Autoencoder):
+            state |= dequantise(part(tensors, "scale_head."), model.config)
+    return _copy(path, state, model.state_dict())
 
 
-def _copy(path: Path, state: dict[str, Tensor], params: dict[str, torch.nn.Parameter]) -> list[str]:
+def _copy(path: Path, state: dict[str, Tensor], params: dict[str, Tensor]) -> list[str]:
     unknown = sorted(set(state) - set(params))
     if unknown or not state:
         what = f"it has {unknown[0]}" if unknown else "it has no weights"

@@ -1,48 +1,54 @@
-"""The training loop."""
+"""The training loop: steps, validations, checkpoints; what is trained is for the task to say."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
 import signal
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import TrainingError
-from ..model.autoencoder import Autoencoder
-from ..model.precision import pick_precision
 from . import checkpoint
+from .board import Board, watching
 from .config import TrainConfig
-from .data import PatchSource, find_images, split, validation_batches
-from .initial import load_initial
+from .distributed import World, find_device
+from .ema import MovingAverage
 from .optimiser import build_optimisers, set_learning_rate
+from .runfolder import RunFolder
+from .schedules import Course, learning_rate
+from .tasks import make_task
 
 log = logging.getLogger(__name__)
 
-VALIDATION_QUALITIES = (0.5, 2.0, 3.5, 5.0, 6.5)
+REPORT_EVERY = 20
+"""Steps between two looks at the losses: only then the host waits for the device."""
 
 
 class Trainer:
-    """One training run: model, optimisers, moving average, clock.
+    """One training run: task, optimisers, moving average, clock.
 
     Args:
-        config: what to train.
+        config: what to train, and how.
         images: folder of training images.
         run: folder for checkpoints, metrics and TensorBoard files.
         device: "cpu" or "cuda".
-        minutes: length of the schedule in minutes of training time; None counts
-            `config.steps` steps instead.
+        minutes: length of the schedule in minutes of training time, instead of the config's.
+        world: this process among several, instead of `device`.
+        on_validation: called with each line of `metrics.jsonl`; what it raises ends the run.
 
     Raises:
-        TrainingError: no usable images, or a checkpoint that does not fit.
+        TrainingError: no usable images, or nothing to validate on where the config needs it.
     """
 
     def __init__(
@@ -53,29 +59,51 @@ class Trainer:
         *,
         device: str = "cpu",
         minutes: float | None = None,
+        world: World | None = None,
+        on_validation: Callable[[dict[str, Any]], object] | None = None,
     ) -> None:
+        if minutes is not None:
+            config = dataclasses.replace(config, minutes=minutes)
         torch.manual_seed(config.seed)
         torch.set_flush_denormal(True)  # densities far out in the tails slow a CPU down
-        self.config, self.images, self.run, self.minutes = config, images, run, minutes
-        self.device = torch.device(device)
-        training, held_out = split(find_images(images), config.validation_fraction)
-        self.source = PatchSource(
-            training, config.patch, config.sampling, self.device, config.seed + 1
-        )
-        self.validation = validation_batches(held_out, config.patch, self.device)
-        self.model = Autoencoder(config.model).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config, self.images, self.run = config, images, run
+        self.folder = RunFolder(run, config.keep_checkpoints)
+        self.world = world or World(find_device(device))
+        self.device = self.world.device
+        self.task = make_task(config, images, self.world)
+        self._check_validation()
+        self.model = self.task.model
         self.params = list(self.model.parameters())
-        self.ema = [p.detach().clone() for p in self.params]
+        self.ema = MovingAverage(self.model, config.ema)
         self.optimisers = build_optimisers(
-            self.model,
+            config.optimiser,
+            self.task.groups(),
             config.learning_rate,
-            table_rate=config.table_rate,
-            linear_rate=config.linear_rate,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
         )
-        self.precision = pick_precision(config.precision, self.device)
+        self.on_validation = on_validation
+        self.network: nn.Module = self.model  # or what averages its gradients
+        self.course = Course()
         self.step = 0
         self.elapsed = 0.0  # seconds of training, over all sessions of this run
         self.stop = False
+        self.validated = -1  # the step of the last validation
+        self._window: list[dict[str, Tensor]] = []  # losses that nobody has looked at
+        self._means: list[dict[str, float]] = []  # of windows since the last validation
+        self._board: Board | None = None
+        self._bar: Any = None
+
+    def _check_validation(self) -> None:
+        if self.task.validates:
+            return
+        for key, used in (
+            ("early_stopping", self.config.early_stopping > 0),
+            ("schedule = 'plateau'", self.config.schedule == "plateau"),
+        ):
+            if used:
+                raise TrainingError(f"{self.images}: no validation images, which {key} needs")
+        log.warning("%s: no validation images: nothing will be best", self.images)
 
     def start(self, initial: Path | None = None) -> None:
         """Set what depends on the data, before the first step; or take weights that exist.
@@ -88,204 +116,268 @@ class Trainer:
         """
         torch.manual_seed(self.config.seed)
         if initial is None:
-            self.model.start_scales(self.source.batch(64))
+            self.task.prepare()
         else:
-            load_initial(initial, self.model)
-        for average, p in zip(self.ema, self.params, strict=True):
-            average.copy_(p.detach())
+            self.task.load_initial(initial)
+        self.network = self.world.wrap(self.model)
+        self.ema.reset()
+        self.task.separate(self.step)
 
     def resume(self, path: Path) -> None:
-        """Continue from a checkpoint, bit-exactly on one CPU.
+        """Continue from a checkpoint, bit-exactly in one process on one CPU.
 
         Raises:
-            TrainingError: not a checkpoint, or one of another model.
+            TrainingError: not a checkpoint, or one of another model or optimiser.
         """
         meta = checkpoint.read_meta(path)
-        checkpoint.load(path, self.model, self.ema, self.optimisers, self.source.generator)
+        before = meta.get("config", {}).get("optimiser", "muon")
+        if before != self.config.optimiser:
+            raise TrainingError(
+                f"{path}: was made with the optimiser {before}, not {self.config.optimiser}"
+            )
+        checkpoint.load(path, self.model, self.ema, self.optimisers, self.task.generator)
         self.step, self.elapsed = int(meta["step"]), float(meta["elapsed"])
+        self.course = Course(**meta.get("course", {}))
+        self.network = self.world.wrap(self.model)
+        self.task.separate(self.step)
+        if self.world.first:
+            self.folder.rewind(self.step)
+        self.validated = max((int(r.get("step", 0)) for r in self.folder.records()), default=-1)
 
-    def save(self) -> Path:
-        """Write `last.safetensors` in the run folder."""
-        self.run.mkdir(parents=True, exist_ok=True)
-        path = self.run / "last.safetensors"
-        meta = {
-            "step": self.step,
-            "elapsed": self.elapsed,
-            "patches": self.step * self.config.batch,
-            "config": json.loads(self.config.to_json()),
-        }
-        checkpoint.save(path, self.model, self.ema, self.optimisers, self.source.generator, meta)
+    def save(self, path: Path | None = None) -> Path:
+        """Write a checkpoint; `last.safetensors` if no other is named.
+
+        Raises:
+            TrainingError: it cannot be written, or the weights are not finite; what was
+                there before stays.
+        """
+        path = path or self.folder.last
+        state = [*self.ema.tensors.values(), *(p.detach() for p in self.params)]
+        norms = torch.stack([norm.float() for norm in torch._foreach_norm(state)])
+        if not torch.isfinite(norms).all():
+            raise TrainingError(f"weights are not finite at step {self.step}; {self._kept()}")
+        if self.world.first:
+            self.folder.make()
+            meta = {
+                "step": self.step,
+                "elapsed": self.elapsed,
+                self.task.unit: self.step * self.config.batch * self.world.size,
+                "course": dataclasses.asdict(self.course),
+                "data_folder": str(self.images.resolve()),
+                "config": json.loads(self.config.to_json()),
+            }
+            generator = self.task.generator
+            checkpoint.save(path, self.model, self.ema, self.optimisers, generator, meta)
         return path
+
+    def _kept(self) -> str:
+        if self.folder.last.exists():
+            return f"the last good checkpoint is kept in {self.folder.last}"
+        return "there is no checkpoint yet; try a lower learning_rate or a longer warmup"
 
     @property
     def progress(self) -> float:
         """How much of the schedule is done, 0 to 1."""
-        if self.minutes is not None:
-            return min(1.0, self.elapsed / (60 * self.minutes))
+        if self.config.minutes:
+            return min(1.0, self.elapsed / (60 * self.config.minutes))
         return min(1.0, self.step / self.config.steps)
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the patience of early stopping is."""
+        return 0 < self.config.early_stopping <= self.course.waited
+
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine down to `final_learning_rate`."""
-        config = self.config
-        low = config.final_learning_rate
-        factor = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * self.progress))
-        return config.learning_rate * factor * min(1.0, (self.step + 1) / config.warmup)
+        """The learning rate of the next step."""
+        return learning_rate(self.config, self.step, self.progress, self.course)
 
-    def loss(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(loss, bits per pixel, MSE), the last two per image and detached."""
-        lam = self.config.model
-        ratio = lam.lambda_max / lam.lambda_min
-        lambdas = lam.lambda_min * ratio ** (quality / 7)
-        with self.autocast():
-            out = self.model(x, quality)
-        mse = (out.pixels.float() - x).square().mean(dim=(1, 2, 3))
-        bpp = (out.y_bits + out.z_bits) / (x.shape[2] * x.shape[3])
-        # divided by √λ, so that no rate dominates the gradient
-        loss = ((lambdas * 255**2 * mse + bpp) / lambdas.sqrt()).mean()
-        return loss, bpp.detach(), mse.detach()
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which the model runs at the precision of training."""
-        if self.precision == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.precision)
-
-    def train_step(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One step; returns loss, mean bits per pixel and mean MSE without a host sync."""
+    def train_step(self) -> dict[str, Tensor]:
+        """One step; gives loss, its parts and the gradient norm, without a host sync."""
         config = self.config
         set_learning_rate(self.optimisers, self.learning_rate())
-        x = self.source.batch(config.batch)
-        quality = torch.rand(config.batch, device=self.device) * 7
-        loss, bpp, mse = self.loss(x, quality)
+        loss, parts = self.task.loss(self.network, self.task.batch(self.step), self.step)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.params, config.clip, foreach=True)
+        limit = config.clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.params, limit, foreach=True)
         for optimiser in self.optimisers:
             optimiser.step()
         for p in self.params:
             p.grad = None
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.ema, [p.detach() for p in self.params], 1 - decay)
+        self.ema.update(self.step)
         self.step += 1
-        return torch.stack([loss.detach(), bpp.mean(), mse.mean(), norm]), bpp, mse
+        means = {name: value.mean() for name, value in parts.items()}
+        return {"loss": loss.detach(), **means, "gradient_norm": norm}
 
     @contextmanager
-    def averaged(self) -> Iterator[Autoencoder]:
-        """The model with its moving average swapped in."""
-        with torch.no_grad():
-            kept = [p.detach().clone() for p in self.params]
-            for p, average in zip(self.params, self.ema, strict=True):
-                p.copy_(average)
+    def averaged(self) -> Iterator[nn.Module]:
+        """The model in evaluation mode, with its moving average swapped in."""
+        with torch.no_grad(), self.ema.swapped():
             self.model.eval()
             try:
                 yield self.model
             finally:
                 self.model.train()
-                for p, value in zip(self.params, kept, strict=True):
-                    p.copy_(value)
 
     def validate(self) -> dict[str, float]:
-        """Mean loss, and bits per pixel and PSNR at five qualities, on held-out images."""
-        state = torch.get_rng_state()
-        torch.manual_seed(0)  # the same noise every time, and none taken from training
-        result: dict[str, float] = {}
-        losses = []
-        with self.averaged(), torch.no_grad():
-            for quality in VALIDATION_QUALITIES:
-                rates, errors = [], []
-                for x in self.validation:
-                    q = torch.full((x.shape[0],), quality, device=self.device)
-                    loss, bpp, mse = self.loss(x, q)
-                    losses.append(loss)
-                    rates.append(bpp)
-                    errors.append(-10 * mse.log10())
-                result[f"bpp/{quality}"] = float(torch.cat(rates).mean())
-                result[f"psnr/{quality}"] = float(torch.cat(errors).mean())
-        torch.set_rng_state(state)
-        result["loss"] = float(torch.stack(losses).mean())
+        """Loss and more on the validation images, with the moving average of the weights."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), self.averaged():
+            torch.manual_seed(0)  # the same noise every time, and none taken from training
+            result = self.task.validate()
+            if self._board is not None:
+                with watching(self.model) as seen:
+                    self._board.reconstructions(*self.task.pictures(), self.step)
+                if seen:
+                    self._board.features(seen[0], self.step)
         return result
 
     def fit(self) -> None:
         """Train to the end of the schedule; SIGINT or SIGTERM saves and returns.
 
         Raises:
-            TrainingError: the loss is not finite; the last checkpoint is kept.
+            TrainingError: the loss is not finite, or a file cannot be written; the last
+                checkpoint is kept.
         """
-        self.run.mkdir(parents=True, exist_ok=True)
-        writer = _tensorboard(self.run)
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-        bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed} {postfix}")
+        if self.world.first:
+            self.folder.begin(self.config.to_toml(), self.task.test_files)
+            self._board = Board(self.folder.board, self.step)
+        self._bar = tqdm(
+            total=100,
+            unit="%",
+            bar_format="{l_bar}{bar}| {elapsed} {postfix}",
+            disable=not self.world.first,
+        )
         try:
-            self._fit(writer, bar)
+            with self._signals():
+                self._fit()
         finally:
-            bar.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            if writer is not None:
-                writer.close()
+            self._bar.close()
+            self.task.close()
+            if self._board is not None:
+                self._board.close()
 
-    def _fit(self, writer: Any, bar: Any) -> None:
-        tick = saved = time.monotonic()
-        window: list[Tensor] = []
-        while self.progress < 1 and not self.stop:
-            window.append(self.train_step()[0])
+    def _fit(self) -> None:
+        config = self.config
+        tick, saved = time.monotonic(), self.elapsed
+        while self.progress < 1 and not self.stop and not self.exhausted:
+            self._window.append(self.train_step())
             now = time.monotonic()
             self.elapsed += now - tick
             tick = now
-            if self.step % 20 == 0:
-                self._report(torch.stack(window).mean(0).tolist(), writer, bar)
-                window.clear()
-            if self.validation and self.step % self.config.validate_every == 0:
-                self._record({"step": self.step, **self.validate()}, writer)
-            if now - saved > 60 * self.config.checkpoint_minutes:
+            self._agree()
+            if self.step % REPORT_EVERY == 0:
+                self._report()
+            if self.task.validates and self.step % config.validate_every == 0:
+                self._validation()
+            if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+                self._report()
+                self.folder.add_checkpoint(self.step, self.save)
+            if self.elapsed - saved > 60 * config.checkpoint_minutes:
+                self._report()
                 self.save()
-                saved = now
+                saved = self.elapsed
+        self._report()
+        if self.task.validates and not self.stop and self.validated != self.step:
+            self._validation()
         self.save()
-        if self.validation and not self.stop:
-            self._record({"step": self.step, **self.validate()}, writer)
-
-    def _report(self, values: list[float], writer: Any, bar: Any) -> None:
-        loss, bpp, mse, norm = values
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"loss is {loss} at step {self.step}; "
-                f"the last good checkpoint is kept in {self.run}"
+        if self.exhausted:
+            log.info(
+                "stopped at step %d: no better validation loss than %.5g, of step %d",
+                self.step,
+                self.course.best,
+                self.course.best_step,
             )
-        rate = self.step * self.config.batch / max(self.elapsed, 1e-9)
+
+    def _agree(self) -> None:
+        """Give all processes the clock of the first, and stop all if one was told to."""
+        if self.world.size > 1:
+            mine = [self.elapsed if self.world.first else 0.0, float(self.stop)]
+            elapsed, stop = self.world.sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+            self.elapsed, self.stop = elapsed, stop > 0
+
+    def _report(self) -> None:
+        """Look at the losses since the last time.
+
+        Raises:
+            TrainingError: one is not finite.
+        """
+        if not self._window:
+            return
+        names = list(self._window[0])
+        rows = torch.stack([torch.stack(list(one.values())).float() for one in self._window])
+        self._window.clear()
+        table = self.world.sum(rows.double().cpu()) / self.world.size
+        bad = (~torch.isfinite(table)).nonzero().tolist()
+        if bad:
+            row, column = bad[0]
+            step = self.step - len(table) + 1 + row
+            raise TrainingError(
+                f"{names[column]} is {float(table[row, column])} at step {step}; {self._kept()}"
+            )
+        means = dict(zip(names, table.mean(0).tolist(), strict=True))
+        self._means.append(means)
+        self._show(means)
+
+    def _show(self, means: dict[str, float]) -> None:
+        rate = self.step * self.config.batch * self.world.size / max(self.elapsed, 1e-9)
         done = self.progress
         left = self.elapsed * (1 - done) / max(done, 1e-9)
-        psnr = -10 * math.log10(max(mse, 1e-12))
-        bar.n = round(100 * done, 1)
-        bar.set_postfix_str(
-            f"step {self.step} loss {loss:.3f} bpp {bpp:.3f} psnr {psnr:.2f} "
-            f"{rate:.1f} patches/s {left / 60:.0f} min left"
+        shown = {k: v for k, v in means.items() if k not in ("mse", "l1", "gradient_norm")}
+        if "mse" in means:
+            shown["psnr"] = -10 * math.log10(max(means["mse"], 1e-12))
+        self._bar.n = round(100 * done, 1)
+        numbers = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        self._bar.set_postfix_str(
+            f"step {self.step} {numbers} {rate:.1f} {self.task.unit}/s {left / 60:.0f} min left"
         )
-        if writer is not None:
-            scalars = {"loss": loss, "bpp": bpp, "psnr": psnr, "gradient_norm": norm}
-            scalars["learning_rate"] = self.learning_rate()
-            for name, value in scalars.items():
-                writer.add_scalar(f"train/{name}", value, self.step)
+        if self._board is not None:
+            rates = {"learning_rate": self.learning_rate()}
+            self._board.scalars("train", means | shown | rates, self.step)
 
-    def _record(self, values: dict[str, float], writer: Any) -> None:
-        values["minutes"] = self.elapsed / 60
-        values["patches"] = self.step * self.config.batch
-        with (self.run / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
-        if writer is not None:
-            for name, value in values.items():
-                writer.add_scalar(f"validation/{name}", value, self.step)
+    def _validation(self) -> None:
+        """Validate, record it, and keep the weights if they are the best so far."""
+        self._report()
+        values = self.world.from_first(self.validate() if self.world.first else None)
+        self.validated = self.step
+        if not math.isfinite(values["loss"]):
+            raise TrainingError(
+                f"validation loss is {values['loss']} at step {self.step}; {self._kept()}"
+            )
+        best = self.course.judge(values["loss"], self.step, self.config.plateau_patience)
+        names = self._means[-1] if self._means else {}
+        means = {k: sum(one[k] for one in self._means) / len(self._means) for k in names}
+        self._means.clear()
+        record = {
+            "step": self.step,
+            **values,
+            **{f"train/{name}": value for name, value in means.items()},
+            "learning_rate": self.learning_rate(),
+            "minutes": self.elapsed / 60,
+            self.task.unit: self.step * self.config.batch * self.world.size,
+        }
+        if self.world.first:
+            self.folder.record(record)
+        if self._board is not None:
+            self._board.scalars("validation", values, self.step)
+        if best:
+            self.save(self.folder.best)
+        if self.on_validation is not None and self.world.first:
+            self.on_validation(record)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask to stop meanwhile."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread can
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        previous = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: object) -> None:
         log.warning("signal %d: saving and stopping", number)
         self.stop = True
-
-
-def _tensorboard(run: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        log.warning(
-            "TensorBoard is not installed (pip install 'aecodec[train]'): not logging to it"
-        )
-        return None
-    return SummaryWriter(str(run / "tensorboard"))

@@ -1,16 +1,21 @@
-"""Muon for the convolution weights, Adam for the rest, in few large operations."""
+"""The optimisers: Muon, which is ours, in few large operations, and those of others."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import MissingDependencyError
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _MAX_ROWS = 192
+_MATRIX = 48  # rows and columns from which on a weight is a matrix to Muon
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
@@ -49,8 +54,14 @@ class Muon(torch.optim.Optimizer):
     orthogonalised together.
     """
 
-    def __init__(self, params: list[dict[str, Any]], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(
+        self,
+        params: list[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -64,6 +75,8 @@ class Muon(torch.optim.Optimizer):
             buffers = [self.state[p]["momentum"] for p in params]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, grads)
+            if group["weight_decay"]:
+                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             updates = torch._foreach_add(grads, buffers, alpha=group["momentum"])
             by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
             for i, p in enumerate(params):
@@ -87,38 +100,79 @@ def _blocks(rows: int, columns: int) -> tuple[int, int]:
     return rows // count, columns
 
 
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are treated alike."""
+
+    params: list[nn.Parameter]
+    rate: float = 1.0  # times the learning rate
+    matrices: bool = False  # whether they are for Muon, if that is chosen
+
+
+def is_matrix(p: Tensor) -> bool:
+    """Whether a weight of a linear layer or a convolution is large enough for Muon."""
+    return p.ndim in (2, 4) and min(p.shape[0], p.shape[1]) >= _MATRIX
+
+
 def build_optimisers(
-    model: nn.Module, lr: float, *, table_rate: float, linear_rate: float
+    name: str, groups: list[Group], lr: float, *, weight_decay: float = 0.0, momentum: float = 0.9
 ) -> list[torch.optim.Optimizer]:
-    """Sort the parameters into [Muon, Adam]; every group keeps its factor as `rate`."""
-    matrices, linear, tables, rest = [], [], [], []
-    for name, p in model.named_parameters():
-        if name.endswith("linear.weight"):
-            linear.append(p)
-        elif p.ndim == 4 and min(p.shape[0], p.shape[1]) >= 48:
-            matrices.append(p)
-        elif p.ndim == 2:  # per-quality rows
-            tables.append(p)
-        else:
-            rest.append(p)
-    muon = Muon(
-        [
-            {"params": matrices, "rate": 1.0},
-            {"params": linear, "rate": linear_rate},
-        ],
-        lr=lr,
-    )
-    adam = torch.optim.Adam(
-        [{"params": rest, "rate": 1.0}, {"params": tables, "rate": table_rate}],
-        lr=lr,
-        betas=(0.9, 0.99),
-        fused=True,
-    )
-    return [muon, adam]
+    """The optimisers of a run; every parameter group keeps its factor as `rate`.
+
+    Args:
+        name: "muon" (with Adam for what is no matrix), "adamw", "adam", "sgd" or "lion".
+        groups: all parameters of the model.
+        lr: learning rate, see `set_learning_rate`.
+        weight_decay: on weights with two or more dimensions; decoupled from the gradient
+            (Loshchilov and Hutter 2019), but for "sgd" and "adam".
+        momentum: of "sgd".
+
+    Raises:
+        MissingDependencyError: "lion" needs lion-pytorch.
+    """
+    if name == "muon":
+        matrices = _options([g for g in groups if g.matrices], weight_decay)
+        rest = _options([g for g in groups if not g.matrices], weight_decay)
+        adam = torch.optim.AdamW if weight_decay else torch.optim.Adam
+        return [
+            Muon(matrices or [{"params": []}], lr=lr),
+            adam(rest or [{"params": []}], lr=lr, betas=(0.9, 0.99), fused=True),
+        ]
+    builders: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adamw": lambda p: torch.optim.AdamW(p, lr=lr, betas=(0.9, 0.99), fused=True),
+        "adam": lambda p: torch.optim.Adam(p, lr=lr, betas=(0.9, 0.99), fused=True),
+        "sgd": lambda p: torch.optim.SGD(p, lr=lr, momentum=momentum, nesterov=momentum > 0),
+        "lion": lambda p: _lion()(p, lr=lr),
+    }
+    return [builders[name](_options(groups, weight_decay))]
+
+
+def _options(groups: list[Group], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups as torch takes them, without decay of biases, gains and norms."""
+    made = []
+    for group in groups:
+        decayed = [p for p in group.params if p.ndim >= 2 and weight_decay]
+        plain = [p for p in group.params if not (p.ndim >= 2 and weight_decay)]
+        for params, decay in ((decayed, weight_decay), (plain, 0.0)):
+            if params:
+                made.append({"params": params, "rate": group.rate, "weight_decay": decay})
+    return made
+
+
+def _lion() -> Callable[..., torch.optim.Optimizer]:
+    """Lion (Chen et al. 2023)."""
+    try:
+        from lion_pytorch import Lion
+    except ImportError as error:
+        raise MissingDependencyError(
+            "the optimiser lion needs lion-pytorch: pip install 'aecodec[train]'"
+        ) from error
+    made: Callable[..., torch.optim.Optimizer] = Lion
+    return made
 
 
 def set_learning_rate(optimisers: list[torch.optim.Optimizer], lr: float) -> None:
     """Set the rate of every group, times the group's own factor."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
-            group["lr"] = lr * group["rate"]
+            group["lr"] = lr * group.get("rate", 1.0)

@@ -1,0 +1,101 @@
+"""A training run from its config to its folder: what `aecodec train` and `aecodec tune` call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import TrainingError
+from . import checkpoint
+from .config import TrainConfig
+from .distributed import world
+from .loop import Trainer
+from .runfolder import RunFolder
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run.
+
+    Attributes:
+        run: its folder.
+        step: steps done, over all its sessions.
+        minutes: of training, likewise.
+        best_loss: lowest validation loss; None without a validation.
+        best_step: where it was.
+        finished: whether the schedule, or the patience, was over; else it was interrupted.
+    """
+
+    run: Path
+    step: int
+    minutes: float
+    best_loss: float | None
+    best_step: int
+    finished: bool
+
+
+def train(
+    config: TrainConfig | Path | str | None,
+    data: Path | str | None,
+    out: Path | str,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    init: Path | str | None = None,
+    device: str = "cpu",
+    on_validation: Callable[[dict[str, Any]], object] | None = None,
+) -> Result:
+    """Train a model, or go on with a run; within `torchrun` as one of several processes.
+
+    Args:
+        config: a config or its file. None goes on with that of the run.
+        data: folder of images. None goes on with that of the run.
+        out: the run folder.
+        minutes: length of the schedule, instead of the config's.
+        resume: go on from `last.safetensors` of the run.
+        init: start from the weights of a checkpoint or a release.
+        device: "cpu" or "cuda".
+        on_validation: called with each line of `metrics.jsonl`, as a dict; what it raises
+            ends the run.
+
+    Raises:
+        TrainingError: see `Trainer`; or the folder has a run already, or none to go on with.
+    """
+    folder = RunFolder(Path(out))
+    if folder.last.exists() and not resume:
+        raise TrainingError(f"{folder.last} exists: use --resume, or another folder")
+    if resume and init is not None:
+        raise TrainingError("a run that goes on takes no initial weights")
+    if not resume and (config is None or data is None):
+        raise TrainingError("a new run needs a config and a folder of images")
+    if data is None:
+        data = str(checkpoint.read_meta(folder.last).get("data_folder", ""))
+        if not data:
+            raise TrainingError(f"{folder.last}: does not say where its images are; name them")
+    if not isinstance(config, TrainConfig):
+        config = TrainConfig.load(folder.config if config is None else Path(config))
+    with world(device) as here:
+        trainer = Trainer(
+            config,
+            Path(data),
+            folder.path,
+            minutes=minutes,
+            world=here,
+            on_validation=on_validation,
+        )
+        if resume:
+            trainer.resume(folder.last)
+        else:
+            trainer.start(None if init is None else Path(init))
+        trainer.fit()
+    course = trainer.course
+    return Result(
+        folder.path,
+        trainer.step,
+        trainer.elapsed / 60,
+        course.best,
+        course.best_step,
+        not trainer.stop,
+    )

@@ -1,0 +1,119 @@
+"""The folder of a run: what lies in it, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import TrainingError
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
+
+
+class RunFolder:
+    """Names of the files of a run, and the ways to write them.
+
+    `config.toml`, `best.safetensors` (lowest validation loss), `last.safetensors`,
+    `checkpoint-STEP.safetensors`, `metrics.jsonl` (an object a validation), `tensorboard/`,
+    `test_files.txt` (paths relative to the data folder, one a line, that training never saw).
+
+    Args:
+        path: the folder; made when something is written.
+        keep: how many periodic checkpoints stay.
+    """
+
+    def __init__(self, path: Path, keep: int = 3) -> None:
+        self.path, self.keep = path, keep
+        self.config = path / "config.toml"
+        self.last = path / "last.safetensors"
+        self.best = path / "best.safetensors"
+        self.metrics = path / "metrics.jsonl"
+        self.test_files = path / "test_files.txt"
+        self.board = path / "tensorboard"
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            TrainingError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{self.path}: cannot be made: {error.strerror}") from error
+
+    def begin(self, config: str, test_files: Iterable[str]) -> None:
+        """Write what is known before the first step.
+
+        Raises:
+            TrainingError: a file cannot be written.
+        """
+        self.make()
+        write_text(self.config, config)
+        write_text(self.test_files, "".join(f"{name}\n" for name in test_files))
+
+    def checkpoints(self) -> list[Path]:
+        """The periodic checkpoints, oldest first."""
+        found = ((_CHECKPOINT.fullmatch(p.name), p) for p in self.path.glob("checkpoint-*"))
+        return [p for _, p in sorted((int(name[1]), p) for name, p in found if name)]
+
+    def add_checkpoint(self, step: int, save: Callable[[Path], object]) -> None:
+        """Write a periodic checkpoint, then remove those too many.
+
+        Raises:
+            TrainingError: it cannot be written; nothing is removed then.
+        """
+        if self.keep:
+            save(self.path / f"checkpoint-{step}.safetensors")
+            for path in self.checkpoints()[: -self.keep]:
+                path.unlink(missing_ok=True)
+
+    def record(self, values: dict[str, Any]) -> None:
+        """Add one line to the metrics.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise TrainingError(f"{self.metrics}: cannot be written: {error.strerror}") from error
+
+    def records(self) -> list[dict[str, Any]]:
+        """The metrics, without lines that an interrupted writer left unfinished."""
+        if not self.metrics.exists():
+            return []
+        found = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(dict(json.loads(line)))
+            except ValueError:
+                continue
+        return found
+
+    def rewind(self, step: int) -> None:
+        """Forget metrics of steps after this one: they will be made again."""
+        kept = [one for one in self.records() if one.get("step", 0) <= step]
+        if self.metrics.exists():
+            write_text(self.metrics, "".join(json.dumps(one) + "\n" for one in kept))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        TrainingError: it cannot be written; what was there stays.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

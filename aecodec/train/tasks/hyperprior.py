@@ -1,0 +1,124 @@
+"""Training the variable-rate codec: random patches, rate and distortion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...model.autoencoder import Autoencoder
+from ...model.config import ModelConfig
+from ..config import TrainConfig
+from ..data import PatchSource, find_images, split, validation_batches
+from ..distributed import World
+from ..losses import Distortion
+from ..optimiser import Group
+from .base import PICTURES, Task, psnr
+
+VALIDATION_QUALITIES = (0.5, 2.0, 3.5, 5.0, 6.5)
+_SHOWN_QUALITY = 3.5
+_START_PATCHES = 64  # that the scales are started from
+_MIN_CHANNELS = 48  # each way, for a convolution to go to Muon
+
+
+class HyperpriorTask(Task):
+    """Patches of photographs, each with a quality drawn for it.
+
+    Args:
+        config: of the family hyperprior.
+        images: folder of training images.
+        world: where it computes.
+
+    Raises:
+        TrainingError: no image can be used.
+    """
+
+    unit = "patches"
+
+    def __init__(self, config: TrainConfig, images: Path, world: World) -> None:
+        super().__init__(config, world)
+        assert isinstance(config.model, ModelConfig)
+        training, held_out = split(find_images(images), config.validation_fraction)
+        self.source = PatchSource(
+            training, config.patch, config.sampling, self.device, config.seed + 1
+        )
+        self.generator = self.source.generator
+        self.validation = validation_batches(held_out, config.patch, self.device)
+        self.validates = bool(self.validation)
+        self.distortion = Distortion(config.loss, (config.patch, config.patch), self.device)
+        self.shape = config.model
+        self.network = Autoencoder(config.model)
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = self.network
+
+    def prepare(self) -> None:
+        """Start the scales from the spread of y."""
+        self.network.start_scales(self.source.batch(_START_PATCHES))
+
+    def groups(self) -> list[Group]:
+        """Convolutions for Muon, the linear path more slowly, tables by quality faster."""
+        matrices, linear, tables, rest = [], [], [], []
+        for name, p in self.model.named_parameters():
+            if name.endswith("linear.weight"):
+                linear.append(p)
+            elif p.ndim == 4 and min(p.shape[0], p.shape[1]) >= _MIN_CHANNELS:
+                matrices.append(p)
+            elif p.ndim == 2:  # per-quality rows
+                tables.append(p)
+            else:
+                rest.append(p)
+        return [
+            Group(matrices, matrices=True),
+            Group(linear, rate=self.config.linear_rate, matrices=True),
+            Group(rest),
+            Group(tables, rate=self.config.table_rate),
+        ]
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Patches (N, 3, P, P) in [-0.5, 0.5], and their qualities (N,) in [0, 7]."""
+        x = self.source.batch(self.config.batch)
+        return x, torch.rand(self.config.batch, device=self.device) * 7
+
+    def loss(
+        self, model: nn.Module, batch: Any, step: int | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Rate and distortion of (x, quality); the parts have `bpp`."""
+        x, quality = batch
+        ratio = self.shape.lambda_max / self.shape.lambda_min
+        lambdas = self.shape.lambda_min * ratio ** (quality / 7)
+        with self.autocast():
+            out = model(x, quality)
+        distortion, parts = self.distortion(out.pixels, x)
+        bpp = (out.y_bits + out.z_bits) / (x.shape[2] * x.shape[3])
+        # divided by √λ, so that no rate dominates the gradient
+        loss = ((lambdas * 255**2 * distortion + bpp) / lambdas.sqrt()).mean()
+        return loss, {"bpp": bpp.detach(), **parts}
+
+    def validate(self) -> dict[str, float]:
+        """Mean loss, and bits per pixel and PSNR at five qualities, on held-out images."""
+        result: dict[str, float] = {}
+        losses = []
+        for quality in VALIDATION_QUALITIES:
+            rates, errors = [], []
+            for x in self.validation:
+                q = torch.full((x.shape[0],), quality, device=self.device)
+                loss, parts = self.loss(self.model, (x, q), None)
+                losses.append(loss)
+                rates.append(parts["bpp"])
+                errors.append(psnr(parts["mse"]))
+            result[f"bpp/{quality}"] = float(torch.cat(rates).mean())
+            result[f"psnr/{quality}"] = float(torch.cat(errors).mean())
+        result["loss"] = float(torch.stack(losses).mean())
+        return result
+
+    def pictures(self) -> tuple[Tensor, Tensor]:
+        """The first validation crops at a middling quality."""
+        x = self.validation[0][:PICTURES]
+        with self.autocast():
+            out = self.model(x, torch.full((x.shape[0],), _SHOWN_QUALITY, device=self.device))
+        return x, out.pixels
+
+    def close(self) -> None:
+        """All images are in memory."""
