@@ -22,7 +22,9 @@ from aecodec.train.config import TrainConfig
 from aecodec.train.data import PatchSource, split
 from aecodec.train.export import export, frequencies
 from aecodec.train.loop import Trainer
+from aecodec.train.losses import LossConfig
 from aecodec.train.optimiser import orthogonalise
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -205,10 +207,35 @@ def test_a_run_starts_from_a_smaller_model(trained: Path, images: Path, tmp_path
     path = without.save()
     larger = Trainer(config, images, tmp_path / "larger")
     larger.start(path)
-    x = larger.task.batch(0)[0]
+    x = larger.task.batch(0)[0][:2]
     bits = [t.model.eval()(x, torch.tensor([1.0, 5.0])).y_bits for t in (larger, without)]
     torch.testing.assert_close(*bits)
     with pytest.raises(TrainingError, match="scale_context"):
         without.start(trained / "last.safetensors")
     with pytest.raises(TrainingError, match="not a usable weights file"):
         without.start(tmp_path / "config.toml")
+
+
+def test_distortions_can_be_mixed(images: Path, tmp_path: Path) -> None:
+    """The codec's loss takes the weights of [loss], and without them is what it was."""
+    config = TrainConfig.load(config_file(tmp_path, 10))
+    found = {}
+    for name, loss in (
+        ("plain", LossConfig()),
+        ("twice", LossConfig(mse=2.0)),
+        ("mixed", LossConfig(mse=1.0, ms_ssim=0.01)),
+    ):
+        changed = dataclasses.replace(config, loss=loss, precision="float32")
+        trainer = Trainer(changed, images, tmp_path / name)
+        trainer.start()
+        batch = trainer.task.batch(0)
+        torch.manual_seed(0)
+        found[name] = trainer.task.loss(trainer.model, batch, 0)
+    loss, parts = found["plain"]
+    lambdas = torch.tensor([config.model.lambda_at(float(q)) for q in batch[1]])
+    expected = (lambdas * 255**2 * parts["mse"] + parts["bpp"]) / lambdas.sqrt()
+    torch.testing.assert_close(loss, expected.mean())
+    more = (lambdas.sqrt() * 255**2 * parts["mse"]).mean()
+    torch.testing.assert_close(found["twice"][0], loss + more)
+    extra = (lambdas.sqrt() * 255**2 * 0.01 * found["mixed"][1]["ms_ssim"]).mean()
+    torch.testing.assert_close(found["mixed"][0], loss + extra)

@@ -103,7 +103,7 @@ def test_files_that_are_no_configs_are_named(tmp_path: Path) -> None:
 def test_a_search_space_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(
-        '[tune]\nlearning_rate = { low = 1e-4, high = 1e-2, log = true }\n'
+        "[tune]\nlearning_rate = { low = 1e-4, high = 1e-2, log = true }\n"
         '"model.width_8" = { choices = [64, 128] }\noptimiser = { choices = ["muon", "sgd"] }\n'
     )
     config = TrainConfig.load(path)
@@ -119,7 +119,7 @@ scalars = (
 )
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner) | st.dictionaries(st.text("ab.-é\"\n\x7f "), inner, min_size=1),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text('ab.-é"\n\x7f '), inner, min_size=1),
     max_leaves=8,
 )
 

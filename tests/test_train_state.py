@@ -133,9 +133,7 @@ def test_the_run_folder_has_what_the_manual_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "small.toml"
-    path.write_text(
-        dataclasses.replace(config, checkpoint_every=3, keep_checkpoints=2).to_toml()
-    )
+    path.write_text(dataclasses.replace(config, checkpoint_every=3, keep_checkpoints=2).to_toml())
     folder = tmp_path / "run"
     command = ["train", str(path), "--data", str(images), "--out", str(folder)]
     assert main.run(command) == 0
@@ -253,9 +251,7 @@ def test_an_optimiser_that_did_not_make_the_checkpoint_is_refused(
         trainer.resume(path)
 
 
-def test_a_checkpoint_from_before_there_were_families_resumes(
-    images: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_from_before_there_were_families_resumes(images: Path, tmp_path: Path) -> None:
     config = TrainConfig.load(write_config(tmp_path, HYPERPRIOR, 12))
     trainer = Trainer(config, images, tmp_path / "run")
     trainer.start()

@@ -64,9 +64,11 @@ class BottleneckTask(Task):
         return self._moved(self.source.batch_at(step))
 
     def _moved(self, batch: Batch) -> Batch:
-        if self.device.type == "cpu":
-            return batch
-        return batch.to(self.device)
+        if self.device.type != "cuda":
+            return batch.to(self.device)
+        # from pinned memory the copy does not wait for the steps before it
+        pinned = {name: value.pin_memory() for name, value in vars(batch).items()}
+        return Batch(**{k: v.to(self.device, non_blocking=True) for k, v in pinned.items()})
 
     def loss(
         self, model: nn.Module, batch: Any, step: int | None
