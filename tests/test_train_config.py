@@ -114,13 +114,13 @@ def test_a_search_space_comes_back(tmp_path: Path) -> None:
 scalars = (
     st.booleans()
     | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_subnormal=False)  # torch may flush those to 0
     | st.text(st.characters(exclude_categories=["Cs"]))
 )
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner) | st.dictionaries(st.text('ab.-é"\n\x7f '), inner, min_size=1),
-    max_leaves=8,
+    max_leaves=4,
 )
 
 

@@ -226,7 +226,9 @@ class Trainer:
             result = self.task.validate()
             if self._board is not None:
                 with watching(self.model) as seen:
-                    self._board.reconstructions(*self.task.pictures(), self.step)
+                    shown = self.task.pictures()
+                if shown is not None:
+                    self._board.reconstructions(*shown, self.step)
                 if seen:
                     self._board.features(seen[0], self.step)
         return result

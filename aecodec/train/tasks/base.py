@@ -100,8 +100,11 @@ class Task(ABC):
         """Mean `loss`, and parts of it, over the validation images; the model is in eval mode."""
 
     @abstractmethod
-    def pictures(self) -> tuple[Tensor, Tensor]:
-        """A few validation images (N, C, H, W) in [-0.5, 0.5], always the same, reconstructed."""
+    def pictures(self) -> tuple[Tensor, Tensor] | None:
+        """A few validation images (N, C, H, W) in [-0.5, 0.5] and what the model makes of them.
+
+        Always the same; None if they cannot be read.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -51,6 +51,9 @@ class BottleneckTask(Task):
         self.validates = bool(parts.validation)
         if self.validates:
             self.validation = FolderDataset(parts.validation, images, config.data)
+            paths = self.validation.paths
+            some = paths[:: -(-len(paths) // PICTURES)]  # of several classes
+            self._shown = FolderDataset(some, images, config.data)
         shape = config.model.height, config.model.width
         self.distortion = Distortion(config.loss, shape, self.device)
         self.model = BottleneckAutoencoder(config.model)
@@ -102,12 +105,13 @@ class BottleneckTask(Task):
             raise TrainingError(f"{self.validation.root}: no validation image can be read")
         return {name: float(torch.stack(sums).sum()) / count for name, sums in found.items()}
 
-    def pictures(self) -> tuple[Tensor, Tensor]:
-        """The first validation images."""
-        batch = self._moved(next(self.validation.batches(PICTURES)))
-        with self.autocast():
-            out = self.model(batch.x)
-        return batch.x, out.pixels
+    def pictures(self) -> tuple[Tensor, Tensor] | None:
+        """Validation images from all over the folder."""
+        for batch in self._shown.batches(PICTURES):
+            x = self._moved(batch).x
+            with self.autocast():
+                return x, self.model(x).pixels
+        return None
 
     def close(self) -> None:
         """End the processes that read images."""
