@@ -267,3 +267,33 @@ def test_a_checkpoint_from_before_there_were_families_resumes(images: Path, tmp_
     assert (again.step, again.elapsed, again.course.best) == (1, 2.5, None)
     assert_same(trainer.save(), again.save())
     assert TrainConfig.from_dict(settings).family == "hyperprior"
+
+
+def test_parts_can_be_frozen(images: Path, tmp_path: Path) -> None:
+    config = TrainConfig.load(write_config(tmp_path, HYPERPRIOR, 4))
+    config = dataclasses.replace(config, train_only=("synthesis.blocks",), deadzone=0.6)
+    trainer = Trainer(config, images, tmp_path / "run")
+    trainer.start()
+    trainer.save(tmp_path / "before.safetensors")
+    trainer.fit()
+    before = load_file(tmp_path / "before.safetensors")
+    after = load_file(tmp_path / "run" / "last.safetensors")
+    for name, value in before.items():
+        if name.startswith(("model.", "ema.")):
+            trained = "synthesis.blocks" in name
+            assert torch.equal(value, after[name]) != trained, name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_only": ("synthetic",)}, "'synthetic'; they begin with .*synthesis"),
+        ({"deadzone": 1.5}, "deadzone must be from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_frozen(
+    change: dict[str, object], message: str, images: Path, tmp_path: Path
+) -> None:
+    config = TrainConfig.load(write_config(tmp_path, HYPERPRIOR, 4))
+    with pytest.raises(TrainingError, match=message):
+        Trainer(dataclasses.replace(config, **change), images, tmp_path / "run")

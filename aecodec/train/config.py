@@ -26,7 +26,14 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 #: Keys that mean nothing to the other family, and are refused there.
 _OF_FAMILY = {
-    HYPERPRIOR: ("patch", "table_rate", "linear_rate", "sampling", "validation_fraction"),
+    HYPERPRIOR: (
+        "patch",
+        "table_rate",
+        "linear_rate",
+        "deadzone",
+        "sampling",
+        "validation_fraction",
+    ),
     BOTTLENECK: ("data", "augment"),
 }
 _SECTIONS = {"data": DataConfig, "augment": AugmentConfig, "loss": LossConfig}
@@ -70,6 +77,8 @@ class TrainConfig:
     warmup: int = 100  # steps
     table_rate: float = 8.0  # times the learning rate, for per-quality tables and the z prior
     linear_rate: float = 0.5  # times the learning rate, for the linear path
+    train_only: tuple[str, ...] = ()  # how names of parameters begin that are trained; (): all
+    deadzone: float = 0.0  # how strongly residuals round to zero, as by an encoder; hyperprior
     clip: float = 1.0  # global gradient norm; 0: none
     ema: float = 0.999  # decay of the moving average of the weights; 0: none
     precision: str = "auto"  # "float32", "bfloat16", or "auto": bfloat16 where it is fast
@@ -105,6 +114,8 @@ class TrainConfig:
         for name in ("ema", "validation_fraction", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
+        if not 0 <= self.deadzone <= 1:
+            raise TrainingError(f"deadzone must be from 0 to 1, not {self.deadzone}")
         if self.patch % 64 or self.patch <= 0:
             raise TrainingError(f"patch must be a positive multiple of 64, not {self.patch}")
         self._check_family()

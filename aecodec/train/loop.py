@@ -24,7 +24,7 @@ from .board import Board, watching
 from .config import TrainConfig
 from .distributed import World, find_device
 from .ema import MovingAverage
-from .optimiser import build_optimisers, set_learning_rate
+from .optimiser import build_optimisers, freeze, set_learning_rate
 from .runfolder import RunFolder
 from .schedules import Course, learning_rate
 from .tasks import make_task
@@ -73,7 +73,8 @@ class Trainer:
         self.task = make_task(config, images, self.world)
         self._check_validation()
         self.model = self.task.model
-        self.params = list(self.model.parameters())
+        freeze(self.model, config.train_only)
+        self.params = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = MovingAverage(self.model, config.ema)
         self.optimisers = build_optimisers(
             config.optimiser,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import MissingDependencyError
+from ..errors import MissingDependencyError, TrainingError
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -68,6 +68,8 @@ class Muon(torch.optim.Optimizer):
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
             grads = [p.grad for p in params]
             for p in params:
                 if "momentum" not in self.state[p]:
@@ -147,12 +149,31 @@ def build_optimisers(
     return [builders[name](_options(groups, weight_decay))]
 
 
+def freeze(model: nn.Module, train_only: Sequence[str]) -> None:
+    """Let only parameters be trained whose names begin like this; all if nothing is given.
+
+    Raises:
+        TrainingError: no parameter's name begins so.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for start in train_only:
+        if not any(name.startswith(start) for name in names):
+            heads = sorted({name.split(".")[0] for name in names})
+            raise TrainingError(
+                f"train_only: no parameter's name begins with '{start}'; "
+                f"they begin with {', '.join(heads)}"
+            )
+    for name, p in model.named_parameters():
+        p.requires_grad_(not train_only or name.startswith(tuple(train_only)))
+
+
 def _options(groups: list[Group], weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups as torch takes them, without decay of biases, gains and norms."""
     made = []
     for group in groups:
-        decayed = [p for p in group.params if p.ndim >= 2 and weight_decay]
-        plain = [p for p in group.params if not (p.ndim >= 2 and weight_decay)]
+        trained = [p for p in group.params if p.requires_grad]
+        decayed = [p for p in trained if p.ndim >= 2 and weight_decay]
+        plain = [p for p in trained if not (p.ndim >= 2 and weight_decay)]
         for params, decay in ((decayed, weight_decay), (plain, 0.0)):
             if params:
                 made.append({"params": params, "rate": group.rate, "weight_decay": decay})

@@ -51,6 +51,7 @@ class HyperpriorTask(Task):
         self.shape = config.model
         self.network = Autoencoder(config.model)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.deadzone = config.deadzone
         self.model = self.network
 
     def prepare(self) -> None:
