@@ -28,6 +28,7 @@ COMMANDS = {
     "bench": "Measure rate, distortion and speed beside other codecs.",
     "train": "Train a model.",
     "export": "Turn a training run into a weights file.",
+    "explore": "Look into a model: latents, layers, training curves.",
 }
 
 EXIT_OTHER, EXIT_USAGE, EXIT_INPUT, EXIT_FORMAT, EXIT_MODEL, EXIT_OUTPUT = 1, 2, 3, 4, 5, 6
@@ -66,19 +67,22 @@ Exit codes:
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is used, not to list it."""
 
+    known = COMMANDS
+    prefix = "aecodec.cli."
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.known)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.known:
             return None
-        module = importlib.import_module(f"aecodec.cli.{cmd_name}")
+        module = importlib.import_module(f"{self.prefix}{cmd_name}")
         command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.known.items()))
 
 
 @click.group(

@@ -1,0 +1,123 @@
+"""Arguments that the commands of `aecodec explore` share, and how they end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aecodec.cli import options
+from aecodec.cli.options import FILE, F, force
+from aecodec.errors import InputError
+
+if TYPE_CHECKING:
+    from aecodec.explore.figures import Result
+    from aecodec.explore.latents import Latents
+    from aecodec.model.families import LatentModel
+
+LATENTS = (".npz", ".npy")
+
+
+def _before(text: str) -> Callable[[F], F]:
+    """`--out`, `--force`, `--json`, `--quiet`."""
+    parts = (
+        click.option("-o", "--out", required=True, type=FILE, help=text),
+        force,
+        click.option("--json", "as_json", is_flag=True, help="Print the numbers, too, as JSON."),
+        options.quiet,
+    )
+    return lambda function: reduce(lambda done, part: part(done), reversed(parts), function)
+
+
+picture = _before("Picture to write, .png or .svg; the numbers go into a .json beside it.")
+model = click.argument("model", metavar="MODEL")
+seed = click.option(
+    "--seed", default=0, show_default=True, type=int, help="Equal seeds give equal results."
+)
+device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cuda.")
+method = click.option(
+    "--method",
+    default="pca",
+    show_default=True,
+    type=click.Choice(["pca", "tsne", "umap", "none"]),
+    help="How latents come onto the plane; none: as they are, if of 2 dimensions.",
+)
+files = click.option(
+    "--files",
+    type=FILE,
+    metavar="LIST",
+    help="Only the images it lists, relative to the folder: test_files.txt of a run.",
+)
+limit = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only N images, spread over the folder.",
+)
+data = click.option(
+    "--data",
+    type=FILE,
+    metavar="DIR",
+    help="Folder of images, for models; not for files of latents.",
+)
+
+
+def load_model(name: str, device: str) -> LatentModel:
+    """The model of that name, as analysis needs it."""
+    from aecodec.model.families import load_model
+
+    return load_model(name, device)
+
+
+def load_latents(
+    source: str, data: Path | None, *, limit: int | None, files: Path | None, device: str
+) -> Latents:
+    """Latents from a file, or of the images of a folder by a model."""
+    from aecodec import explore
+
+    if source.lower().endswith(LATENTS):
+        return explore.Latents.load(Path(source))
+    if data is None:
+        raise InputError(
+            f"{source}: is taken for a model, which needs a folder of images (--data); files of "
+            f"latents end in {' or '.join(LATENTS)}"
+        )
+    return explore.latents(load_model(source, device), data, limit=limit, files=files)
+
+
+def prepare(out: Path, force: bool) -> None:
+    """Fail before any work where the picture cannot be written."""
+    from aecodec.explore.figures import check_outputs
+
+    check_outputs(out, overwrite=force)
+
+
+def finish(result: Result, out: Path, force: bool, as_json: bool) -> None:
+    """Write picture and numbers, and say where they are."""
+    from aecodec.explore.figures import as_json as text
+    from aecodec.explore.figures import write
+
+    for path in write(result, out, overwrite=force):
+        say(str(path))
+    if as_json:
+        click.echo(text(result.numbers()), nl=False)
+
+
+def say(text: str) -> None:
+    """A line on stderr, unless `--quiet`."""
+    if logging.getLogger("aecodec").isEnabledFor(logging.INFO):
+        click.echo(text, err=True)
+
+
+def numbers(text: str | None, kind: type[int] | type[float], name: str) -> list[int | float] | None:
+    """`1,2,3` as numbers; None stays None."""
+    if text is None:
+        return None
+    try:
+        return [kind(value) for value in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list such as 1,2,3", param_hint=name) from None

@@ -1,0 +1,225 @@
+"""Figures: one style, colours that everyone can tell apart, and a JSON beside each picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aecodec.errors import OutputError
+from aecodec.explore.extra import needs_explore
+from aecodec.pixels import check_output, write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg")
+
+#: Okabe and Ito's colours, which differ for every common kind of colour vision.
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#F0E442",
+    "#000000",
+)
+
+#: Up to so many classes have a colour each and a legend; more share a scale and a colour bar.
+MOST_COLOURS = len(COLOURS)
+
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "aecodec",
+    "font.size": 9.5,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "figure.titlesize": 12,
+}
+_DPI = 140
+_LONGEST = 200.0  # inches a side that Agg draws at `_DPI` without trouble
+
+
+class Result(Protocol):
+    """What every function of `aecodec.explore` gives: a picture and the numbers behind it."""
+
+    def draw(self) -> Figure:
+        """The picture."""
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything the picture shows, for JSON."""
+
+
+def check_outputs(out: Path, *, overwrite: bool = False) -> Path:
+    """Find out before any work that a picture, or the JSON beside it, cannot be written.
+
+    Args:
+        out: the picture, `.png` or `.svg`.
+
+    Returns:
+        The JSON beside it: the same name ending in `.json`.
+
+    Raises:
+        OutputError: another ending, an existing file, or no such folder.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise OutputError(f"{out}: a picture is written as {' or '.join(FORMATS)}")
+    beside = out.with_suffix(".json")
+    for path in (out, beside):
+        check_output(path, overwrite=overwrite)
+    return beside
+
+
+def write(result: Result, out: Path, *, overwrite: bool = False) -> list[Path]:
+    """Draw a result as PNG or SVG and put its numbers beside it, as JSON.
+
+    Args:
+        result: what a function of `aecodec.explore` gave.
+        out: the picture; the same name ending in `.json` gets the numbers.
+        overwrite: whether existing files may be replaced.
+
+    Returns:
+        The two files.
+
+    Raises:
+        OutputError: as `check_outputs`; or writing fails.
+        MissingDependencyError: Matplotlib is not installed.
+    """
+    beside = check_outputs(out, overwrite=overwrite)
+    with needs_explore("drawing"):
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    text = as_json(result.numbers())
+    kind = out.suffix.lower()[1:]
+    with mpl.rc_context(_STYLE):
+        figure = result.draw()
+        FigureCanvasAgg(figure)
+        buffer = io.BytesIO()
+        figure.savefig(
+            buffer, format=kind, dpi=_DPI, metadata={"Date": None} if kind == "svg" else None
+        )
+    write_bytes(out, buffer.getvalue(), overwrite=overwrite)
+    write_bytes(beside, text.encode(), overwrite=overwrite)
+    return [out, beside]
+
+
+def as_json(numbers: Mapping[str, Any]) -> str:
+    """JSON with a final newline; arrays become lists, NaN and infinities null."""
+    return json.dumps(_plain(numbers), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return float(f"{value:.7g}")  # no digits that float32 does not have
+    return value
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure of so many inches, its title wrapped to fit."""
+    with needs_explore("drawing"):
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=(width, min(height, _LONGEST)), layout="constrained")
+    lines = textwrap.wrap(title, max(20, int(width * 10.5)), break_on_hyphens=False)
+    figure.suptitle("\n".join(lines))
+    return figure
+
+
+def tidy(axes: Axes) -> None:
+    """A light grid, and no frame above and to the right."""
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def show(axes: Axes, x: NDArray[np.float32], caption: str = "") -> None:
+    """Draw an image (1 or 3, H, W) in [-0.5, 0.5], with a caption above."""
+    image = np.clip(np.moveaxis(x, 0, -1) + 0.5, 0, 1)
+    gray = image.shape[2] == 1
+    axes.imshow(
+        image[:, :, 0] if gray else image,
+        cmap="gray" if gray else None,
+        vmin=0,
+        vmax=1,
+        interpolation="nearest" if max(image.shape[:2]) <= 128 else "antialiased",
+    )
+    bare(axes)
+    if caption:
+        axes.set_title(caption, fontsize=8, pad=3)
+
+
+def bare(axes: Axes) -> None:
+    """No ticks and no frame, but room for labels."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def row_label(axes: Axes, text: str) -> None:
+    """A label to the left of a row of images, horizontal."""
+    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)
+
+
+def scatter_classes(
+    figure: Figure,
+    axes: Axes,
+    points: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    title: str = "class",
+    legend: bool = True,
+) -> None:
+    """Points (N, 2), coloured by class; with a legend, or a colour bar for many classes.
+
+    Labels of -1 mean none: gray.
+    """
+    size = float(np.clip(3000 / max(1, len(points)), 6, 40))
+    known = labels >= 0
+    if not known.all():
+        none = f"no {title}" if known.any() else None
+        x, y = points[~known].T
+        axes.scatter(x, y, s=size, c="#777777", linewidths=0, alpha=0.8, label=none)
+    if not known.any():
+        return
+    if len(classes) <= MOST_COLOURS:
+        for index, name in enumerate(classes):
+            x, y = points[labels == index].T
+            colour = COLOURS[index]
+            axes.scatter(x, y, s=size, c=colour, linewidths=0, alpha=0.85, label=name)
+        if legend:
+            axes.legend(title=title, fontsize=8, markerscale=1.5, framealpha=0.9)
+        return
+    x, y = points[known].T
+    drawn = axes.scatter(
+        x,
+        y,
+        s=size,
+        c=labels[known],
+        cmap="viridis",
+        vmin=-0.5,
+        vmax=len(classes) - 0.5,
+        linewidths=0,
+        alpha=0.85,
+    )
+    if legend:
+        bar: Any = figure.colorbar(drawn, ax=axes, label=title)
+        ticks = np.unique(np.linspace(0, len(classes) - 1, 10).round().astype(int))
+        bar.set_ticks(ticks.tolist(), labels=[classes[i] for i in ticks])
+        bar.solids.set_alpha(1)
