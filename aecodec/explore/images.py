@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aecodec.model.families import LatentModel
+    from aecodec.train.dataset import FolderDataset
     from aecodec.train.prepare import DataConfig
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,6 @@ class ImageFolder:
         files: Path | None = None,
     ) -> None:
         from aecodec.train.data import find_images
-        from aecodec.train.dataset import FolderDataset
 
         self._model, self._data = model, data
         with _as_input_errors():
@@ -85,6 +85,8 @@ class ImageFolder:
             self._paths = paths
             self._set: FolderDataset | None = None
             if model.image_shape is not None:
+                from aecodec.train.dataset import FolderDataset
+
                 self._set = FolderDataset(paths, data, data_config(model))
         self.classes = tuple(
             sorted(p.name for p in data.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from aecodec.explore.figures import COLOURS, new_figure, tidy
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from aecodec.model.families import LatentModel
@@ -54,8 +56,8 @@ class Weights:
 
     Attributes:
         model: name of the model.
-        layers: in the order of the network; the integer scale head of a hyperprior comes
-            last, in units of its integers.
+        layers: in the order of the network; the scale head of a hyperprior, which files
+            hold in integers, comes last, as the real numbers that they stand for.
         drawn: what the picture shows: the layers, or parts of the network if they are many.
     """
 
@@ -102,9 +104,7 @@ class Weights:
             whiskerprops={"linewidth": 0.6},
             capprops={"linewidth": 0.6},
         )
-        extremes = [abs(q) for layer in self.drawn for q in layer.quantiles]
-        if max(extremes) > 50 * float(np.median([q for q in extremes if q] or [1.0])):
-            right.set_xscale("symlog", linthresh=float(np.median(extremes)) or 1e-3)
+        _value_axis(right, [abs(q) for layer in self.drawn for q in layer.quantiles.tolist()])
         right.set_xlabel("value of a parameter (no unit)")
         right.set_title("distribution: median (orange), quartiles (box), 1 % and 99 % (whiskers)")
         for axes in (left, right):
@@ -137,16 +137,31 @@ def weights(model: LatentModel) -> Weights:
     return Weights(model.info.name, tuple(layers), tuple(drawn))
 
 
+def _value_axis(axes: Axes, sizes: list[float]) -> None:
+    """Logarithmic both ways from zero, where layers differ much in scale."""
+    largest = max(sizes)
+    linear = 10.0 ** math.floor(math.log10(float(np.median(sizes)) or 1.0))
+    if largest <= 30 * linear:
+        return
+    axes.set_xscale("symlog", linthresh=linear)
+    tens = [10.0**e for e in range(round(math.log10(linear)), math.ceil(math.log10(largest)) + 1)]
+    ticks = [-t for t in reversed(tens)] + [0.0, *tens]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.set_xlim(-1.2 * tens[-1], 1.2 * tens[-1])
+
+
 def _tensors(model: LatentModel) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Parameters by name; of a hyperprior's weights file also the integers of its scale head."""
+    """Parameters by name; of a hyperprior's weights file also those of its integer scale head."""
+    from aecodec.model.config import ModelConfig
+    from aecodec.model.scale_head import dequantise
     from aecodec.model.weights import load_weights, part
 
     for name, parameter in model.module.named_parameters():
         yield name, parameter.detach().double().cpu().numpy()
-    if model.info.id:
+    if isinstance(model.config, ModelConfig) and model.info.id:  # not of a checkpoint
         integers = part(load_weights(model.info.path)[0], "scale_head.")
-        for name, tensor in sorted(integers.items()):
-            yield f"scale_head (integers).{name}", tensor.double().numpy()
+        for name, tensor in sorted(dequantise(integers, model.config).items()):
+            yield name, tensor.double().numpy()
 
 
 def _grouped(tensors: dict[str, NDArray[np.float64]], depth: int | None) -> list[Layer]:
