@@ -75,6 +75,7 @@ class Anomalies:
         axes.hist(self.errors, bins=bins, color=COLOURS[0], label="images")
         label = f"threshold {self.threshold:.4g} ({self.rule})"
         axes.axvline(self.threshold, color=COLOURS[1], linewidth=2, label=label)
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set(
             xlabel=f"reconstruction error (RMSE, sample values of 0 to {self.maximum:g})",
             ylabel="images",
@@ -88,7 +89,7 @@ class Anomalies:
         for column, pair, name, error in zip(
             panels.T, self.worst, self.names, self.errors, strict=False
         ):
-            short = name if len(name) <= 20 else f"…{name[-19:]}"
+            short = name if len(name) <= 16 else f"…{name[-15:]}"
             show(column[0], pair[0], f"{short}\n{error:.4g}")
             show(column[1], pair[1])
             difference = np.abs(pair[0] - pair[1]).mean(axis=0) * self.maximum
@@ -98,7 +99,7 @@ class Anomalies:
             bare(column[2])
         for axes, text in zip(panels[:, 0], ("image", "recon-\nstruction", "|error|"), strict=True):
             row_label(axes, text)
-        bar = figure.colorbar(drawn, ax=panels[2, :].tolist(), fraction=0.03)
+        bar = figure.colorbar(drawn, ax=panels[2, :].tolist(), fraction=0.03, pad=0.01)
         bar.set_label("sample values", fontsize=8)
 
     def numbers(self) -> dict[str, Any]:

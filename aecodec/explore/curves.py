@@ -86,7 +86,7 @@ class Curves:
         groups = self.groups
         columns = min(3, len(groups))
         rows = math.ceil(len(groups) / columns)
-        names = ", ".join(run.name for run in self.runs)
+        names = ", ".join(_short(run.name) for run in self.runs)
         figure = new_figure(0.8 + 4.6 * columns, 1.2 + 3.4 * rows, f"Validation of {names}")
         panels = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
         for axes, (name, keys) in zip(panels, groups.items(), strict=False):
@@ -102,7 +102,7 @@ class Curves:
             for j, key in enumerate(keys):
                 x, y = run.series(key, self.axis)
                 part = key.partition("/")[2]
-                label = " ".join(filter(None, [run.name if several else "", part])) or name
+                label = " ".join(filter(None, [_short(run.name) if several else "", part])) or name
                 axes.plot(
                     x,
                     y,
@@ -129,6 +129,10 @@ class Curves:
             "axis": self.axis,
             "runs": [{"name": run.name, "validations": list(run.rows)} for run in self.runs],
         }
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 20 else f"…{name[-19:]}"
 
 
 def curves(runs: Path | Sequence[Path], *, axis: str = "step") -> Curves:

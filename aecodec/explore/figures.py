@@ -190,7 +190,7 @@ def scatter_classes(
 
     Labels of -1 mean none: gray.
     """
-    size = float(np.clip(3000 / max(1, len(points)), 6, 40))
+    size = float(np.clip(8000 / max(1, len(points)), 7, 40))
     known = labels >= 0
     if not known.all():
         none = f"no {title}" if known.any() else None
@@ -218,8 +218,21 @@ def scatter_classes(
         linewidths=0,
         alpha=0.85,
     )
+    for index, name in enumerate(classes):  # a scale alone does not tell neighbours apart
+        mine = points[labels == index]
+        if len(mine):
+            _name_at(axes, np.median(mine, axis=0), name)
     if legend:
         bar: Any = figure.colorbar(drawn, ax=axes, label=title)
         ticks = np.unique(np.linspace(0, len(classes) - 1, 10).round().astype(int))
         bar.set_ticks(ticks.tolist(), labels=[classes[i] for i in ticks])
         bar.solids.set_alpha(1)
+
+
+def _name_at(axes: Axes, place: NDArray[np.float32], name: str) -> None:
+    """The name of a class where it lies, small, with a white rim."""
+    from matplotlib.patheffects import withStroke
+
+    short = name if len(name) <= 12 else f"{name[:11]}…"
+    text = axes.annotate(short, (float(place[0]), float(place[1])), fontsize=6.5, ha="center")
+    text.set_path_effects([withStroke(linewidth=2, foreground="white")])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METHODS = ("pca", "tsne", "umap", "none")
+_FEW = 250  # images up to which exact t-SNE is quicker than starting threads for the other
 _NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP", "none": "latents"}
 
 
@@ -186,7 +187,12 @@ def _plane(latents: Latents, method: str, settings: dict[str, Any]) -> Plane:
     if method == "tsne":
         with needs_explore("t-SNE"):
             from sklearn.manifold import TSNE
-        tsne = TSNE(perplexity=settings["perplexity"], init="pca", random_state=settings["seed"])
+        tsne = TSNE(
+            perplexity=settings["perplexity"],
+            init="pca",
+            random_state=settings["seed"],
+            method="exact" if len(vectors) <= _FEW else "barnes_hut",
+        )
         return Plane(latents, tsne.fit_transform(vectors).astype(np.float32))
     return Plane(latents, _umap(vectors, settings))
 

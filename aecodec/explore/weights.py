@@ -89,8 +89,7 @@ class Weights:
                 va="center",
                 fontsize=6.5,
             )
-        left.margins(x=0.12, y=0.01)
-        left.invert_yaxis()
+        left.margins(x=0.12)
         right.bxp(
             [_box(layer) for layer in self.drawn],
             positions=places,
@@ -107,6 +106,7 @@ class Weights:
         _value_axis(right, [abs(q) for layer in self.drawn for q in layer.quantiles.tolist()])
         right.set_xlabel("value of a parameter (no unit)")
         right.set_title("distribution: median (orange), quartiles (box), 1 % and 99 % (whiskers)")
+        left.set_ylim(rows - 0.4, -0.6)
         for axes in (left, right):
             tidy(axes)
         return figure
