@@ -8,6 +8,7 @@ from typing import Any
 
 from click.testing import CliRunner
 
+from aecodec.cli.explore import COMMANDS as EXPLORE
 from aecodec.cli.main import COMMANDS, cli
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
@@ -48,7 +49,7 @@ def effort_table() -> str:
 def commands() -> str:
     """The help of every command, as a terminal shows it."""
     parts = []
-    for name in ("", *COMMANDS):
+    for name in ("", *COMMANDS, *(f"explore {name}" for name in EXPLORE)):
         arguments = [*name.split(), "--help"]
         done = CliRunner().invoke(cli, arguments, prog_name="aecodec", terminal_width=80)
         parts.append(f"## aecodec {name}\n\n```text\n{done.output}```\n")

@@ -54,6 +54,8 @@ def test_info_loads_neither_torch_nor_numpy():
         ["bench", "--help"],
         ["train", "--help"],
         ["export", "--help"],
+        ["explore", "--help"],
+        ["explore", "latents", "--help"],
         ["info", "no-such-file.aec"],
         ["models"],
         ["completion", "bash"],

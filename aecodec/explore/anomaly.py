@@ -75,7 +75,8 @@ class Anomalies:
         axes.hist(self.errors, bins=bins, color=COLOURS[0], label="images")
         label = f"threshold {self.threshold:.4g} ({self.rule})"
         axes.axvline(self.threshold, color=COLOURS[1], linewidth=2, label=label)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        locator: Any = axes.yaxis.get_major_locator()
+        locator.set_params(integer=True)
         axes.set(
             xlabel=f"reconstruction error (RMSE, sample values of 0 to {self.maximum:g})",
             ylabel="images",

@@ -218,10 +218,7 @@ def scatter_classes(
         linewidths=0,
         alpha=0.85,
     )
-    for index, name in enumerate(classes):  # a scale alone does not tell neighbours apart
-        mine = points[labels == index]
-        if len(mine):
-            _name_at(axes, np.median(mine, axis=0), name)
+    _name_classes(axes, points, labels, classes)
     if legend:
         bar: Any = figure.colorbar(drawn, ax=axes, label=title)
         ticks = np.unique(np.linspace(0, len(classes) - 1, 10).round().astype(int))
@@ -229,10 +226,28 @@ def scatter_classes(
         bar.solids.set_alpha(1)
 
 
-def _name_at(axes: Axes, place: NDArray[np.float32], name: str) -> None:
-    """The name of a class where it lies, small, with a white rim."""
+def _name_classes(
+    axes: Axes, points: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
+) -> None:
+    """Names at the medians of classes that lie together, where a scale alone says too little."""
     from matplotlib.patheffects import withStroke
 
-    short = name if len(name) <= 12 else f"{name[:11]}…"
-    text = axes.annotate(short, (float(place[0]), float(place[1])), fontsize=6.5, ha="center")
-    text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    extent = np.ptp(points, axis=0) + 1e-12
+    unit = points / extent  # the plane as a square of side 1
+
+    def spread(some: NDArray[np.float32]) -> float:
+        return float(np.median(np.linalg.norm(some - np.median(some, axis=0), axis=1)))
+
+    taken: list[NDArray[np.float32]] = []
+    for index, name in enumerate(classes):
+        mine = unit[labels == index]
+        if not len(mine) or spread(mine) > spread(unit) / 2:
+            continue
+        place = np.median(mine, axis=0)
+        if any(abs(place[0] - t[0]) < 0.07 and abs(place[1] - t[1]) < 0.025 for t in taken):
+            continue
+        taken.append(place)
+        short = name if len(name) <= 12 else f"{name[:11]}…"
+        x, y = place * extent
+        text = axes.annotate(short, (float(x), float(y)), fontsize=6.5, ha="center")
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
