@@ -117,13 +117,13 @@ def test_other_files_are_no_tables(tmp_path, name):
 def test_a_list_and_a_limit_choose_images(model, folder, tmp_path):
     listed = tmp_path / "test_files.txt"
     listed.write_text("red/3.png\nblue/1.png\n")
-    assert explore.latents(model, folder, files=listed).names == ("blue/1.png", "red/3.png")
+    assert explore.latents(model, folder, test_files=listed).names == ("blue/1.png", "red/3.png")
     spread = explore.latents(model, folder, limit=3)
     assert [name.split("/")[0] for name in spread.names] == ["blue", "green", "red"]
     for text, message in (("gone.png", "not there"), ("", "no images"), ("../x", "not there")):
         listed.write_text(text)
         with pytest.raises(InputError, match=message):
-            explore.latents(model, folder, files=listed)
+            explore.latents(model, folder, test_files=listed)
 
 
 def test_folders_without_usable_images_are_refused(model, tmp_path, caplog):

@@ -33,7 +33,7 @@ Examples:
     "--worst", default=8, show_default=True, type=click.IntRange(0, 40), help="Images to draw."
 )
 @shared.limit
-@shared.files
+@shared.test_files
 @shared.device
 def command(
     model: str,
@@ -47,13 +47,14 @@ def command(
     reference: Path | None,
     worst: int,
     limit: int | None,
-    files: Path | None,
+    test_files: Path | None,
     device: str,
 ) -> None:
     """Reconstruct, rank and draw."""
     from aecodec import explore
 
     shared.prepare(out, force)
+    shared.note_unseen(model, test_files)
     found = explore.anomaly(
         shared.load_model(model, device),
         data,
@@ -61,7 +62,7 @@ def command(
         mad=mad,
         reference=reference,
         limit=limit,
-        files=files,
+        test_files=test_files,
         worst=worst,
     )
     flagged, count = len(found.flagged), len(found.names)

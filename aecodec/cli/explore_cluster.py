@@ -29,7 +29,7 @@ Examples:
 @shared.seed
 @shared.data
 @shared.limit
-@shared.files
+@shared.test_files
 @shared.device
 def command(
     source: str,
@@ -42,14 +42,14 @@ def command(
     seed: int,
     data: Path | None,
     limit: int | None,
-    files: Path | None,
+    test_files: Path | None,
     device: str,
 ) -> None:
     """Cluster and draw."""
     from aecodec import explore
 
     shared.prepare(out, force)
-    table = shared.load_latents(source, data, limit=limit, files=files, device=device)
+    table = shared.load_latents(source, data, limit=limit, test_files=test_files, device=device)
     found = explore.cluster(table, k, method=method, seed=seed)
     if found.ari is not None:
         shared.say(f"{len(found.centres)} clusters: ARI {found.ari:.3f}, NMI {found.nmi:.3f}")

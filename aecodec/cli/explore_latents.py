@@ -18,7 +18,7 @@ a hyperprior are cropped to at most 512 pixels a side, and its latents are avera
 \b
 Examples:
   aecodec explore latents my.safetensors SIGNS --out signs.npz
-  aecodec explore latents runs/gtsrb-256 SIGNS --files runs/gtsrb-256/test_files.txt --out test.npy
+  aecodec explore latents runs/signs SIGNS --test-files runs/signs/test_files.txt --out test.npy
 """
 
 
@@ -27,7 +27,7 @@ Examples:
 @click.argument("data", type=options.FILE)
 @click.option("-o", "--out", required=True, type=options.FILE, help="File to write, .npz or .npy.")
 @shared.limit
-@shared.files
+@shared.test_files
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1))
 @shared.device
 @options.force
@@ -37,7 +37,7 @@ def command(
     data: Path,
     out: Path,
     limit: int | None,
-    files: Path | None,
+    test_files: Path | None,
     batch: int,
     device: str,
     force: bool,
@@ -48,7 +48,8 @@ def command(
     from aecodec.explore.latents import check_latents_output
 
     check_latents_output(out, overwrite=force)
+    shared.note_unseen(model, test_files)
     loaded = shared.load_model(model, device)
-    found = explore.latents(loaded, data, limit=limit, files=files, batch=batch)
+    found = explore.latents(loaded, data, limit=limit, test_files=test_files, batch=batch)
     for path in found.save(out, overwrite=force):
         shared.say(f"{path}: {len(found)} images, {found.vectors.shape[1]} dimensions")

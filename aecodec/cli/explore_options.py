@@ -46,11 +46,11 @@ method = click.option(
     type=click.Choice(["pca", "tsne", "umap", "none"]),
     help="How latents come onto the plane; none: as they are, if of 2 dimensions.",
 )
-files = click.option(
-    "--files",
+test_files = click.option(
+    "--test-files",
     type=FILE,
-    metavar="LIST",
-    help="Only the images it lists, relative to the folder: test_files.txt of a run.",
+    metavar="FILE",
+    help="Only the images that a text file names, relative to the folder: test_files.txt of a run.",
 )
 limit = click.option(
     "--limit",
@@ -74,11 +74,13 @@ def load_model(name: str, device: str) -> LatentModel:
 
 
 def load_latents(
-    source: str, data: Path | None, *, limit: int | None, files: Path | None, device: str
+    source: str, data: Path | None, *, limit: int | None, test_files: Path | None, device: str
 ) -> Latents:
     """Latents from a file, or of the images of a folder by a model."""
     from aecodec import explore
 
+    if not source.lower().endswith(LATENTS):
+        note_unseen(source, test_files)
     if source.lower().endswith(LATENTS):
         return explore.Latents.load(Path(source))
     if data is None:
@@ -86,7 +88,14 @@ def load_latents(
             f"{source}: is taken for a model, which needs a folder of images (--data); files of "
             f"latents end in {' or '.join(LATENTS)}"
         )
-    return explore.latents(load_model(source, device), data, limit=limit, files=files)
+    return explore.latents(load_model(source, device), data, limit=limit, test_files=test_files)
+
+
+def note_unseen(model: str, test_files: Path | None) -> None:
+    """A run knows which images it has not seen: say so where they are not asked for."""
+    known = Path(model) / "test_files.txt"
+    if test_files is None and known.is_file() and known.stat().st_size:
+        say(f"aecodec: note: --test-files {known} leaves out what training saw")
 
 
 def prepare(out: Path, force: bool) -> None:

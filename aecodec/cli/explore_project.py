@@ -31,7 +31,7 @@ Examples:
 @click.option("--neighbours", type=int, help="Of UMAP.  [default: 15, fewer for few images]")
 @shared.data
 @shared.limit
-@shared.files
+@shared.test_files
 @shared.device
 def command(
     sources: tuple[str, ...],
@@ -45,7 +45,7 @@ def command(
     neighbours: int | None,
     data: Path | None,
     limit: int | None,
-    files: Path | None,
+    test_files: Path | None,
     device: str,
 ) -> None:
     """Project and draw."""
@@ -55,7 +55,7 @@ def command(
     if len(sources) > 2:
         raise InputError(f"{len(sources)} sources do not fit side by side; give one or two")
     tables = [
-        shared.load_latents(source, data, limit=limit, files=files, device=device)
+        shared.load_latents(source, data, limit=limit, test_files=test_files, device=device)
         for source in sources
     ]
     found = explore.project(tables, method, seed=seed, perplexity=perplexity, neighbours=neighbours)

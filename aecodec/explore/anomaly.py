@@ -126,7 +126,7 @@ def anomaly(
     mad: float | None = None,
     reference: Path | None = None,
     limit: int | None = None,
-    files: Path | None = None,
+    test_files: Path | None = None,
     worst: int = 8,
 ) -> Anomalies:
     """Rank images by reconstruction error and flag those over a threshold.
@@ -139,7 +139,7 @@ def anomaly(
             absolute deviation (Leys et al. 2013); 3.5 if neither is given.
         reference: a folder of normal images whose errors set the threshold; None takes
             those of `data` itself.
-        limit, files: which images of `data`; see `aecodec.explore.latents`.
+        limit, test_files: which images of `data`; see `aecodec.explore.latents`.
         worst: how many images to keep for the picture.
 
     Raises:
@@ -156,7 +156,7 @@ def anomaly(
     if worst < 0:
         raise InputError(f"{worst} images cannot be drawn")
     maximum = sample_maximum(model)
-    found = _errors(model, ImageFolder(model, data, limit=limit, files=files), worst)
+    found = _errors(model, ImageFolder(model, data, limit=limit, test_files=test_files), worst)
     basis, source = found, "these images"
     if reference is not None:
         basis, source = _errors(model, ImageFolder(model, reference), 0), f"{reference.name}"

@@ -57,7 +57,7 @@ class ImageFolder:
         model: which they are prepared for.
         data: the folder; folders in it are classes.
         limit: only so many images, spread evenly over the sorted list.
-        files: a text file that lists the images to take, one path a line, relative to `data`.
+        test_files: a text file that lists the images to take, one path a line, relative to `data`.
 
     Attributes:
         classes: names of the class folders, sorted.
@@ -73,13 +73,13 @@ class ImageFolder:
         data: Path,
         *,
         limit: int | None = None,
-        files: Path | None = None,
+        test_files: Path | None = None,
     ) -> None:
         from aecodec.train.data import find_images
 
         self._model, self._data = model, data
         with _as_input_errors():
-            paths = find_images(data) if files is None else _listed(files, data)
+            paths = find_images(data) if test_files is None else _listed(test_files, data)
             if limit is not None:
                 paths = _spread(paths, limit)
             self._paths = paths

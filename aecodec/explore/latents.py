@@ -182,7 +182,7 @@ def latents(
     data: Path,
     *,
     limit: int | None = None,
-    files: Path | None = None,
+    test_files: Path | None = None,
     batch: int = 32,
 ) -> Latents:
     """Encode the images of a folder to one vector each.
@@ -191,7 +191,7 @@ def latents(
         model: from `aecodec.model.families.load_model`.
         data: a folder of images, perhaps with a folder for each class.
         limit: only so many images, spread evenly over the sorted list.
-        files: a text file that lists the images to take, one path a line, relative to
+        test_files: a text file that lists the images to take, one path a line, relative to
             `data`, such as `test_files.txt` of a run.
         batch: how many images are encoded at a time, where all have one size.
 
@@ -204,7 +204,7 @@ def latents(
     """
     from aecodec.explore.images import ImageFolder
 
-    folder = ImageFolder(model, data, limit=limit, files=files)
+    folder = ImageFolder(model, data, limit=limit, test_files=test_files)
     vectors, names, labels = [], [], []
     for part in folder.batches(batch):
         vectors.append(model.vectors(part.x).float().cpu().numpy())
