@@ -75,11 +75,11 @@ class ImageFolder:
         limit: int | None = None,
         test_files: Path | None = None,
     ) -> None:
-        from aecodec.train.data import find_images
+        from aecodec.train.files import classes, find
 
         self._model, self._data = model, data
         with _as_input_errors():
-            paths = find_images(data) if test_files is None else _listed(test_files, data)
+            paths = find(data) if test_files is None else _listed(test_files, data)
             if limit is not None:
                 paths = _spread(paths, limit)
             self._paths = paths
@@ -88,9 +88,7 @@ class ImageFolder:
                 from aecodec.train.dataset import FolderDataset
 
                 self._set = FolderDataset(paths, data, data_config(model))
-        self.classes = tuple(
-            sorted(p.name for p in data.iterdir() if p.is_dir() and not p.name.startswith("."))
-        )
+        self.classes = classes(data)
 
     def batches(self, size: int = 32) -> Iterator[Images]:
         """All images in order, up to `size` of equal shape at a time.
