@@ -42,7 +42,14 @@ def model(file: Path) -> LatentModel:
 def run_folder(tmp_path: Path) -> Path:
     """A run that was validated three times, the second time again after a resume."""
     rows = [
-        {"step": 10, "loss": 3.0, "psnr/0.5": 20.0, "psnr/6.5": 30.0, "minutes": 1.0},
+        {
+            "step": 10,
+            "loss": 3.0,
+            "train/loss": 2.5,
+            "psnr/0.5": 20.0,
+            "psnr/6.5": 30.0,
+            "minutes": 1.0,
+        },
         {"step": 20, "loss": 9.0, "psnr/0.5": 19.0, "psnr/6.5": 29.0, "minutes": 2.0},
         {"step": 20, "loss": 2.0, "psnr/0.5": 22.0, "psnr/6.5": 33.0, "minutes": 2.5},
         {"step": 30, "loss": math.nan, "psnr/0.5": 23.0, "psnr/6.5": 34.0, "minutes": 3.0},
@@ -86,7 +93,10 @@ def test_curves_keep_the_last_of_what_was_done_twice(run_folder):
     found = explore.curves(run_folder)
     assert found.runs[0].series("loss", "step")[0] == [10, 20, 30]
     assert found.runs[0].series("psnr/0.5", "minutes") == ([1.0, 2.5, 3.0], [20, 22, 23])
-    assert found.groups == {"loss": ["loss"], "psnr": ["psnr/0.5", "psnr/6.5"]}
+    assert found.groups == {
+        "loss": ["loss", "train/loss"],
+        "psnr": ["psnr/0.5", "psnr/6.5"],
+    }
 
 
 def test_a_cut_off_last_line_is_left_out_and_a_damaged_one_named(run_folder, caplog):

@@ -24,10 +24,12 @@ log = logging.getLogger(__name__)
 AXES = {"step": "step", "minutes": "training time (minutes)"}
 
 _CLOCKS = {"step", "minutes", "patches", "images", "epoch"}
+_TRAINING = "train"  # before the metrics of training images
+_LAST = ("learning_rate", "gradient_norm")
 _UNITS = {
-    "bpp": "rate (bits per pixel)",
-    "psnr": "PSNR (dB)",
     "loss": "loss",
+    "psnr": "PSNR (dB)",
+    "bpp": "rate (bits per pixel)",
     "mse": "MSE (pixel range 1)",
     "l1": "L1 (pixel range 1)",
     "kl": "KL divergence (nats)",
@@ -71,15 +73,16 @@ class Curves:
 
     @property
     def groups(self) -> dict[str, list[str]]:
-        """What belongs into one panel: `psnr` -> `psnr/0.5`, `psnr/2.0`, ..."""
+        """What belongs into one panel: `psnr` -> `psnr/0.5`, `psnr/2.0`, `train/psnr`, ..."""
         groups: dict[str, list[str]] = {}
         for run in self.runs:
             for row in run.rows:
                 for key in row:
-                    known = groups.setdefault(key.partition("/")[0], [])
+                    known = groups.setdefault(_split(key)[0], [])
                     if key not in known:
                         known.append(key)
-        return {name: keys for name, keys in groups.items() if name not in _CLOCKS}
+        names = sorted(groups.keys() - _CLOCKS, key=lambda name: (name in _LAST, _place(name)))
+        return {name: groups[name] for name in names}
 
     def draw(self) -> Figure:
         """A panel a metric, a colour a run, a line style a part of the metric."""
@@ -87,7 +90,7 @@ class Curves:
         columns = min(3, len(groups))
         rows = math.ceil(len(groups) / columns)
         names = ", ".join(_short(run.name) for run in self.runs)
-        figure = new_figure(0.8 + 4.6 * columns, 1.2 + 3.4 * rows, f"Validation of {names}")
+        figure = new_figure(0.8 + 4.6 * columns, 1.2 + 3.4 * rows, f"Training of {names}")
         panels = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
         for axes, (name, keys) in zip(panels, groups.items(), strict=False):
             self._panel(axes, name, keys)
@@ -101,8 +104,9 @@ class Curves:
         for i, run in enumerate(self.runs):
             for j, key in enumerate(keys):
                 x, y = run.series(key, self.axis)
-                part = key.partition("/")[2]
-                label = " ".join(filter(None, [_short(run.name) if several else "", part])) or name
+                if not x:
+                    continue
+                label = _label(key, _short(run.name) if several else "", len(keys) > 1)
                 axes.plot(
                     x,
                     y,
@@ -118,7 +122,9 @@ class Curves:
         finite = [value for value in values if math.isfinite(value)]
         if finite and min(finite) > 0 and max(finite) > 30 * min(finite):
             axes.set_yscale("log")
-        axes.set(title=name, xlabel=AXES[self.axis], ylabel=_UNITS.get(name, name))
+        axes.set(
+            title=name.replace("_", " "), xlabel=AXES[self.axis], ylabel=_UNITS.get(name, name)
+        )
         tidy(axes)
         if several or len(keys) > 1:
             axes.legend(fontsize=7, title="run" if len(keys) == 1 else None, ncols=2)
@@ -129,6 +135,23 @@ class Curves:
             "axis": self.axis,
             "runs": [{"name": run.name, "validations": list(run.rows)} for run in self.runs],
         }
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Metric and part of it: `psnr/0.5` and, of training images, `train/psnr`."""
+    first, _, rest = key.partition("/")
+    return (rest, "training") if first == _TRAINING else (first, rest)
+
+
+def _place(name: str) -> int:
+    """Metrics that have a unit first, in the order of these."""
+    known = list(_UNITS)
+    return known.index(name) if name in known else len(known)
+
+
+def _label(key: str, run: str, parts: bool) -> str:
+    part = _split(key)[1] or ("validation" if parts else "")
+    return " ".join(filter(None, [run, part])) or key
 
 
 def _short(name: str) -> str:

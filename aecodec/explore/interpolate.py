@@ -119,7 +119,7 @@ def interpolate(
         norms[name] = between.flatten(1).norm(dim=1).double().cpu().numpy()
     return Interpolation(
         model.info.name,
-        (a.name, b.name),
+        (a.name, b.name) if a.name != b.name else (_with_folder(a), _with_folder(b)),
         torch.cat(pair).cpu().numpy(),
         t,
         strips,
@@ -127,6 +127,10 @@ def interpolate(
         _angle(first, last),
         float((last - first).norm()),
     )
+
+
+def _with_folder(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def _linear(a: Tensor, b: Tensor, t: float) -> Tensor:
