@@ -1,4 +1,5 @@
-"""Benchmarks: metrics, peer codecs, the measuring loop, BD-rate, reports and plots.
+"""Benchmarks: metrics, peer codecs, the measuring loop, BD-rate, reports and plots;
+and evaluations of one model or two (`evaluate*.py`).
 
 Nothing heavy is imported here; `aecodec bench` (aecodec/cli/bench.py) puts the
 modules together. What they need beyond aecodec itself is the extra
@@ -20,5 +21,5 @@ def needs_bench() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"{error.name} is not installed; benchmarks need: pip install 'aecodec[bench]'"
+            f"{error.name} is not installed; measuring needs: pip install 'aecodec[bench]'"
         ) from error

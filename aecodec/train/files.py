@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import InputError
 from .data import find_images
 from .prepare import DataConfig
 
@@ -45,3 +46,28 @@ def classes(root: Path) -> tuple[str, ...]:
     """The folders in the data folder, sorted; their places are the labels."""
     folders = (entry.name for entry in root.iterdir() if entry.is_dir())
     return tuple(sorted(name for name in folders if not name.startswith(".")))
+
+
+def listed(file: Path, root: Path) -> list[Path]:
+    """The images that a text file names, one path relative to `root` a line, sorted.
+
+    Raises:
+        InputError: the list cannot be read or is empty, or an image is missing or not below
+            `root`.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: not a folder")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        cause = getattr(error, "strerror", None) or "not a text file"
+        raise InputError(f"{file}: cannot be read: {cause}") from error
+    paths = sorted({root / line.strip() for line in lines if line.strip()})
+    if not paths:
+        raise InputError(f"{file}: lists no images")
+    for path in paths:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise InputError(f"{path}: is listed in {file}, but lies outside of {root}")
+        if not path.is_file():
+            raise InputError(f"{path}: is listed in {file}, but is not there")
+    return paths

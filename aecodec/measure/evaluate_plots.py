@@ -1,0 +1,130 @@
+"""Plots of an evaluation: rate-distortion curves, and how PSNR varies from image to image."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aecodec.measure.evaluate import Evaluation
+from aecodec.measure.evaluate_summary import summary
+from aecodec.measure.figures import COLOURS, MARKERS, new_figure, tidy
+from aecodec.measure.metrics import decibels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DASHES = ("solid", "dashed")
+_BINS = 30
+
+
+def has_rates(found: Evaluation) -> bool:
+    """Whether there is anything to plot against bits per pixel."""
+    return any(result.bpp is not None for result in found.results)
+
+
+def rate_distortion(found: Evaluation) -> Figure:
+    """PSNR, and MS-SSIM (SSIM of small images), against bits per pixel; means over images."""
+    rows = summary(found)
+    large = any(row["ms_ssim"] is not None for row in rows)
+    metrics = {"psnr": "PSNR (dB)"}
+    if large:
+        metrics["ms_ssim"] = "MS-SSIM (dB, −10 log₁₀(1 − MS-SSIM))"
+    elif any(row["ssim"] is not None for row in rows):
+        metrics["ssim"] = "SSIM"
+    title = f"Rate-distortion, mean of {len(found.paths)} images of {found.data.name}"
+    figure = new_figure(5.4 * len(metrics), 4.6, f"{title}; numbers are qualities")
+    panels: Any = figure.subplots(1, len(metrics), squeeze=False)
+    for axes, (metric, label) in zip(panels[0], metrics.items(), strict=True):
+        for number, name in enumerate(found.subjects):
+            own = [row for row in rows if row["model"] == name]
+            _curve(axes, own, metric, name, number)
+        axes.set(xlabel="rate (bits per pixel, logarithmic)", ylabel=label)
+        _rates(axes, [row["bpp"] for row in rows if row["bpp"] is not None])
+        axes.margins(0.08, 0.12)
+        axes.legend(fontsize=8, loc="lower right")
+        tidy(axes)
+    return figure
+
+
+def _curve(axes: Axes, rows: list[dict[str, Any]], metric: str, name: str, number: int) -> None:
+    colour = COLOURS[number]
+    points = [
+        (row["bpp"], _value(row, metric), row["quality"])
+        for row in rows
+        if row["bpp"] is not None and _value(row, metric) is not None
+    ]
+    if points:
+        rates, values, _ = zip(*points, strict=True)
+        axes.plot(rates, values, color=colour, marker=MARKERS[number], label=name)
+    for rate, value, quality in points:
+        axes.annotate(
+            f"{quality:g}", (rate, value), (0, -12), textcoords="offset points", fontsize=8
+        )
+    for row in rows:
+        value = _value(row, metric)
+        if row["quality"] is None and value is not None:
+            label = f"{name}, not quantised"
+            axes.axhline(value, color=colour, linestyle="dotted", linewidth=1.4, label=label)
+
+
+def _value(row: dict[str, Any], metric: str) -> float | None:
+    value = row[metric]
+    if value is None:
+        return None
+    changed = decibels(value) if metric == "ms_ssim" else float(value)
+    return changed if math.isfinite(changed) else None
+
+
+def _rates(axes: Axes, rates: list[float]) -> None:
+    """A logarithmic axis with ticks that people write."""
+    steps = [round(s * 10.0**e, 9) for e in range(-5, 3) for s in (1, 1.5, 2, 3, 5, 7)]
+    low, high = min(rates) / 1.1, max(rates) * 1.1
+    ticks = [step for step in steps if low <= step <= high] or [rates[0]]
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+
+
+def histogram(found: Evaluation) -> Figure:
+    """How many images have which PSNR, a panel for each quality, models in colours."""
+    settings = list(dict.fromkeys(q for each in found.settings.values() for q in each))
+    title = f"PSNR over the {len(found.paths)} images of {found.data.name}"
+    figure = new_figure(7.5, 1.0 + 1.9 * len(settings), title)
+    panels: Any = figure.subplots(len(settings), 1, sharex=True, squeeze=False)
+    finite = [r.psnr for r in found.results if math.isfinite(r.psnr)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    room = 0.5 if high - low < 1 else 0.0  # of what hardly varies
+    bins = np.linspace(low - room, high + room, _BINS + 1)
+    for axes, quality in zip(panels[:, 0], settings, strict=True):
+        for number, name in enumerate(found.subjects):
+            if quality in found.settings[name]:
+                psnrs = [r.psnr for r in found.of(name, quality)]
+                _distribution(axes, psnrs, bins, name, number)
+        where = "not quantised" if quality is None else f"quality {quality:g}"
+        axes.set(ylabel="images", title=where)
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.legend(fontsize=8)
+        tidy(axes)
+    panels[-1, 0].set_xlabel("PSNR (dB)")
+    return figure
+
+
+def _distribution(axes: Axes, psnrs: list[float], bins: Any, name: str, number: int) -> None:
+    finite = [value for value in psnrs if math.isfinite(value)]
+    exact = len(psnrs) - len(finite)
+    mean = f"mean {np.mean(finite):.2f} dB" if finite else "none differ"
+    label = f"{name}: {mean}" + (f"; {exact} exact" if exact else "")
+    axes.hist(
+        finite,
+        bins,
+        histtype="stepfilled",
+        facecolor=(COLOURS[number], 0.3),
+        edgecolor=COLOURS[number],
+        linestyle=_DASHES[number],
+        label=label,
+    )
+    if finite:
+        axes.axvline(float(np.mean(finite)), color=COLOURS[number], linestyle=_DASHES[number])

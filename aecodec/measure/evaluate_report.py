@@ -1,0 +1,69 @@
+"""The report of an evaluation: JSON, plots and sheets in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aecodec.errors import OutputError
+from aecodec.measure.evaluate import Evaluation
+from aecodec.measure.evaluate_plots import has_rates, histogram, rate_distortion
+from aecodec.measure.evaluate_sheets import choose, settings, sheet
+from aecodec.measure.evaluate_summary import numbers
+from aecodec.measure.figures import save
+from aecodec.pixels import write_bytes
+
+JSON, CURVES, HISTOGRAM, SHEETS = "evaluation.json", "rd.png", "psnr.png", "sheet-{}.png"
+
+
+def check(out: Path, *, overwrite: bool = False) -> None:
+    """Find out before any work that a report cannot be written.
+
+    Raises:
+        OutputError: the folder has a report already, or is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is not a folder")
+    if (out / JSON).exists() and not overwrite:
+        raise OutputError(f"{out}: has an evaluation already; --force replaces it")
+
+
+def write(found: Evaluation, out: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write `evaluation.json`, `psnr.png`, a `sheet-….png` for every quality, and `rd.png`
+    where there are rates; a report that was there goes.
+
+    Args:
+        found: from `aecodec.measure.evaluate.evaluate`.
+        out: the folder; made if it is not there.
+        overwrite: whether a report in it may be replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputError: they cannot be written.
+        MissingDependencyError: Matplotlib is not installed.
+    """
+    check(out, overwrite=overwrite)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for old in (JSON, CURVES, HISTOGRAM, SHEETS.format("*")):
+            for path in out.glob(old):
+                path.unlink()
+    except OSError as error:
+        raise OutputError(f"{out}: {error.strerror}") from error
+    written = []
+    if has_rates(found):
+        save(rate_distortion(found), out / CURVES)
+        written.append(out / CURVES)
+    save(histogram(found), out / HISTOGRAM)
+    written.append(out / HISTOGRAM)
+    chosen = choose(found)
+    for qualities in settings(found):
+        name = "reconstruction" if qualities[0] is None else f"q{qualities[0]:g}"
+        path = out / SHEETS.format(name)
+        save(sheet(found, qualities, chosen), path)
+        written.append(path)
+    text = json.dumps(numbers(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_bytes(out / JSON, text.encode(), overwrite=True)  # last: it says that all is there
+    return [out / JSON, *written]

@@ -1,0 +1,53 @@
+"""Figures: one style, colours that everyone can tell apart, files that appear whole."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aecodec.measure import needs_bench
+from aecodec.pixels import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's colours, which differ for every common kind of colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+_DPI = 130
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure of so many inches, its title wrapped to fit."""
+    with needs_bench():
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    style: dict[Any, Any] = {"font.size": 9.5, "axes.axisbelow": True, "axes.titlesize": 10}
+    mpl.rcParams.update(style)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    lines = textwrap.wrap(title, max(20, int(width * 10)), break_on_hyphens=False)
+    figure.suptitle("\n".join(lines), fontsize=11.5)
+    return figure
+
+
+def tidy(axes: Axes) -> None:
+    """A light grid, and no frame above and to the right."""
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as its suffix says (.png, .svg), whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:], dpi=_DPI)
+    write_bytes(path, buffer.getvalue(), overwrite=True)

@@ -1,0 +1,273 @@
+"""Evaluation: its numbers are those of the files, masks hold, and the report is all there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from safetensors.torch import save_file
+from skimage.metrics import structural_similarity
+
+from aecodec.cli.evaluate import command
+from aecodec.codec import Codec
+from aecodec.errors import InputError, OutputError, UnknownModelError
+from aecodec.measure.evaluate import Evaluation, Measured, evaluate
+from aecodec.measure.evaluate_sheets import choose, settings
+from aecodec.measure.evaluate_summary import comparison, numbers, summary
+from aecodec.measure.metrics import mean_errors, ms_ssim, psnr, ssim
+from aecodec.model.bottleneck import BottleneckAutoencoder, BottleneckConfig
+from aecodec.train.prepare import DataConfig, load, prepare, to_samples
+
+DEPTH = {"bits": 16, "channels": 1, "maximum": 10000, "invalid": 0}
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def bottleneck(
+    folder: Path, seed: int = 1, data: dict[str, Any] | None = None, **shape: Any
+) -> Path:
+    """A run folder of a model that has learnt nothing yet."""
+    torch.manual_seed(seed)
+    config = BottleneckConfig.from_dict(
+        {"height": 32, "width": 48, "latent_dim": 4, "widths": [8, 8], **shape}
+    )
+    tensors = {f"ema.{k}": v for k, v in BottleneckAutoencoder(config).state_dict().items()}
+    settings = {"family": "bottleneck", "model": dataclasses.asdict(config), "data": data or {}}
+    folder.mkdir()
+    meta = {"aecodec": json.dumps({"config": settings, "step": 7})}
+    save_file(tensors, folder / "best.safetensors", metadata=meta)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
+    """Two pictures in folders, one gray, and a file that is none."""
+    folder = tmp_path_factory.mktemp("images")
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+    Image.fromarray(photo[:176, :192]).save(folder / "a" / "flower.png")
+    Image.fromarray(photo[40:90, 60:130]).convert("L").save(folder / "b" / "gray.png")
+    (folder / "b" / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def depth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16-bit ramps in millimetres with a hole of zeros."""
+    folder = tmp_path_factory.mktemp("depth")
+    for i in range(2):
+        ramp = np.add.outer(np.arange(32) * 50, np.arange(48) * 20) + 500 + 700 * i
+        ramp[4:16, 8:24] = 0
+        Image.fromarray(ramp.astype(np.uint16)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_metrics_agree_with_their_definitions(photo: np.ndarray) -> None:
+    rng = np.random.default_rng(1)
+    noisy = np.clip(photo.astype(int) + rng.integers(-9, 10, photo.shape), 0, 255).astype(np.uint8)
+    error = noisy.astype(float) - photo
+    assert mean_errors(photo, noisy) == pytest.approx((np.abs(error).mean(), (error**2).mean()))
+    assert psnr(photo, noisy) == pytest.approx(20 * math.log10(255 / np.sqrt((error**2).mean())))
+    same = structural_similarity(
+        photo, noisy, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert ssim(photo, noisy) == pytest.approx(same, abs=1e-6)
+    deep, deep_noisy = photo.astype(np.uint16) * 257, noisy.astype(np.uint16) * 257
+    assert psnr(deep, deep_noisy, peak=65535) == pytest.approx(psnr(photo, noisy))
+    assert ssim(deep, deep_noisy, peak=65535) == pytest.approx(ssim(photo, noisy))
+    assert ms_ssim(deep, deep_noisy, peak=65535) == pytest.approx(ms_ssim(photo, noisy), abs=1e-5)
+    gray = ms_ssim(photo[:, :, 0], noisy[:, :, 0])
+    assert gray is not None and 0.8 < gray < 1
+    assert psnr(photo, photo) == math.inf
+    assert ssim(photo[:10], noisy[:10]) is None and ms_ssim(photo[:160], noisy[:160]) is None
+
+
+def test_invalid_samples_count_nowhere(photo: np.ndarray) -> None:
+    valid = np.ones(photo.shape[:2], bool)
+    valid[:, 100:] = False
+    other = photo.copy()
+    other[valid] ^= 4
+    half = (photo[:, :100], other[:, :100])
+    other[~valid] = 255 - other[~valid]
+    assert mean_errors(photo, other, valid) == mean_errors(*half)
+    assert psnr(photo, other, valid=valid) == psnr(*half)
+    with pytest.raises(InputError, match="no valid samples"):
+        mean_errors(photo, other, np.zeros_like(valid))
+
+
+def test_a_release_is_measured_by_its_files(images: Path, tmp_path: Path) -> None:
+    done = run("photo", images, "--out", tmp_path / "report", "-q", 60, "-q", 20)
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert [(r["image"], r["quality"]) for r in report["results"]] == [
+        (name, quality) for name in ("a/flower.png", "b/gray.png") for quality in (20, 60)
+    ]
+    assert list(report["skipped"]) == ["b/broken.png"]
+    codec = Codec("photo")
+    for result in report["results"]:
+        pixels = np.asarray(Image.open(images / result["image"]))
+        data = codec.encode(pixels, quality=result["quality"])
+        back = codec.decode(data)
+        assert result["bytes"] == len(data) and result["bits"] == 8 * len(data)
+        assert result["bpp"] == 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
+        assert result["psnr"] == pytest.approx(psnr(pixels, back))
+        assert result["mae"] == pytest.approx(np.abs(pixels.astype(float) - back).mean())
+        assert (result["ms_ssim"] is None) == (min(pixels.shape[:2]) < 161)
+    for row in report["summary"]:
+        own = [r for r in report["results"] if r["quality"] == row["quality"]]
+        assert row["bytes"] == sum(r["bytes"] for r in own)
+        assert row["psnr"] == pytest.approx(np.mean([r["psnr"] for r in own]))
+        assert row["rmse"] == pytest.approx(np.sqrt(np.mean([r["rmse"] ** 2 for r in own])))
+        assert f"{row['psnr']:.2f}" in done.output and str(row["bytes"]) in done.output
+    names = {"evaluation.json", "rd.png", "psnr.png", "sheet-q20.png", "sheet-q60.png"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == names
+    for name in names - {"evaluation.json"}:
+        with Image.open(tmp_path / "report" / name) as drawn:
+            assert min(drawn.size) > 200 and len(drawn.convert("L").getcolors() or ()) > 10
+
+
+def test_a_run_is_measured_by_reconstruction(images: Path, tmp_path: Path) -> None:
+    model = bottleneck(tmp_path / "run", data={"bits": 8, "resize": "crop"})
+    names = tmp_path / "test_files.txt"
+    names.write_text("a/flower.png\n")
+    found = evaluate(model, images, qualities=[50], test_files=names)
+    (result,) = found.results
+    assert (result.image, result.quality, result.bytes) == ("a/flower.png", None, None)
+    assert (result.width, result.height) == (48, 32)
+    config = DataConfig(height=32, width=48, resize="crop")
+    x, _ = prepare(load(images / "a" / "flower.png", config), config)
+    back = to_samples(found.subjects["run"].model.reconstruct(x[None])[0], config)
+    assert result.psnr == psnr(to_samples(x, config), back)
+
+
+def test_depth_is_measured_in_its_units_without_holes(depth: Path, tmp_path: Path) -> None:
+    model = bottleneck(tmp_path / "run", data=DEPTH, channels=1, bits=16)
+    assert run(model, depth, "--out", tmp_path / "report").exit_code == 0
+    report = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    found = evaluate(model, depth)
+    for number, result in enumerate(report["results"]):
+        pixels = np.asarray(Image.open(depth / f"{number}.png")).astype(float)
+        x = torch.from_numpy(pixels / 10000 - 0.5).float()[None, None]
+        back = found.subjects["run"].model.reconstruct(x)[0, 0].numpy() * 10000.0 + 5000
+        error = (back.clip(0, 10000).round() - pixels)[pixels > 0]
+        assert result["valid"] == np.mean(pixels > 0)
+        assert result["mae"] == pytest.approx(np.abs(error).mean(), abs=0.01)
+        assert result["rmse"] == pytest.approx(np.sqrt((error**2).mean()), abs=0.01)
+        assert result["psnr"] == pytest.approx(20 * math.log10(10000 / result["rmse"]))
+    assert not (tmp_path / "report" / "rd.png").exists()
+    assert (tmp_path / "report" / "sheet-reconstruction.png").exists()
+
+
+def test_models_with_skips_write_no_files(images: Path, tmp_path: Path) -> None:
+    found = evaluate(bottleneck(tmp_path / "run", skips=True), images)
+    assert {result.bytes for result in found.results} == {None}
+
+
+def test_two_models_side_by_side(images: Path, tmp_path: Path) -> None:
+    one = bottleneck(tmp_path / "run")
+    found = evaluate(one, images, against=bottleneck(tmp_path / "more", seed=2))
+    assert [r.model for r in found.results] == ["run", "more"] * 2
+    (pair,) = comparison(found)["settings"]  # type: ignore[index]
+    first, second = found.of("run", None), found.of("more", None)
+    gain = np.mean([b.psnr - a.psnr for a, b in zip(first, second, strict=True)])
+    assert pair["psnr_gain"] == pytest.approx(gain) and gain != 0
+    assert pair["better"] + pair["worse"] == pair["images"] == 2
+    out = tmp_path / "report"
+    done = run(one, images, "--against", one, "--out", out, "--limit", 1)
+    assert "run (1)" in done.output and "run (2)" in done.output
+    (same,) = json.loads((out / "evaluation.json").read_text())["comparison"]["settings"]
+    assert (same["better"], same["worse"], same["psnr_gain"]) == (0, 0, 0)
+
+
+def made_up(psnrs: dict[str, list[float]], rates: list[float | None]) -> Evaluation:
+    """An evaluation of which only PSNR and rates are known; a quality for every rate."""
+    qualities = tuple(None if rate is None else 10.0 * (i + 1) for i, rate in enumerate(rates))
+    found = Evaluation(Path("x"), dict.fromkeys(psnrs), dict.fromkeys(psnrs, qualities))  # type: ignore[arg-type]
+    for label, values in psnrs.items():
+        for i, value in enumerate(values):
+            for j, (quality, rate) in enumerate(zip(qualities, rates, strict=True)):
+                found.results.append(
+                    Measured(
+                        f"{i:02}", label, quality, 8, 8, 1.0, value + j, 1, None, 1, 1, 8, rate
+                    )
+                )
+    return found
+
+
+def test_sheets_show_the_worst_the_median_and_the_best() -> None:
+    found = made_up({"m": [float(v) for v in range(40)][::-1]}, [1.0])
+    chosen = choose(found)
+    assert list(chosen) == ["39", "38", "37", "36", "21", "20", "19", "18", "03", "02", "01", "00"]
+    assert list(chosen.values()) == ["worst"] * 4 + ["median"] * 4 + ["best"] * 4
+    few = choose(made_up({"m": [3.0, 1.0, 2.0]}, [1.0]))
+    assert few == {"01": "worst", "02": "2 of 3", "00": "best"}
+    found.settings = {"m": (None, 10.0, 20.0), "n": (10.0, 30.0)}
+    assert settings(found) == [(None, 30.0), (10.0, 10.0), (20.0, 30.0)]
+
+
+def test_exact_images_are_counted_apart_and_json_stays_finite() -> None:
+    found = made_up({"m": [math.inf, 30.0, 32.0]}, [1.0])
+    (row,) = summary(found)
+    assert (row["exact"], row["psnr"], row["psnr_median"]) == (1, 31, 31)
+    found.subjects = {}
+    assert numbers(found)["results"][0]["psnr"] is None
+    json.dumps(numbers(found), allow_nan=False)
+
+
+def test_bd_rate_of_one_model_against_the_other() -> None:
+    found = made_up({"a": [30.0], "b": [30.0]}, [0.5, 1.0, 2.0, 4.0])
+    halved = [dataclasses.replace(r, bpp=r.bpp / 2) if r.model == "b" else r for r in found.results]  # type: ignore[operator]
+    found.results = halved
+    (rate,) = comparison(found)["bd_rates"]  # type: ignore[index]
+    assert (rate["codec"], rate["anchor"], rate["metric"]) == ("b", "a", "psnr")
+    assert rate["percent"] == pytest.approx(-50)
+
+
+def test_what_cannot_be_evaluated(images: Path, tmp_path: Path) -> None:
+    model = bottleneck(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list").write_text("a/flower.png\n../x.png\n")
+    (tmp_path / "missing").write_text("a/nothing.png\n")
+    (tmp_path / "none").write_text("\n")
+    for options, message in (
+        ({"data": tmp_path / "empty"}, "no images"),
+        ({"data": images / "b", "test_files": tmp_path / "none"}, "lists no images"),
+        ({"test_files": tmp_path / "list"}, "lies outside"),
+        ({"test_files": tmp_path / "missing"}, "nothing.png: is listed"),
+        ({"qualities": [101]}, "1..100"),
+        ({"qualities": []}, "no quality"),
+        ({"limit": 0}, "limit of 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate(model, **{"data": images, **options})  # type: ignore[arg-type]
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.png").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"none of 1 images can be used: .*x\.png"):
+        evaluate(model, tmp_path / "bad")
+    with pytest.raises(UnknownModelError):
+        evaluate("nothing", images)
+
+
+def test_a_report_is_not_replaced_unasked(images: Path, tmp_path: Path) -> None:
+    model, out = bottleneck(tmp_path / "run"), tmp_path / "report"
+    out.mkdir()
+    for name in ("evaluation.json", "sheet-q3.png", "mine.txt"):
+        (out / name).write_text("old")
+    with pytest.raises(OutputError, match="--force"):
+        run(model, images, "--out", out)
+    assert (out / "evaluation.json").read_text() == "old"
+    assert run(model, images, "--out", out, "--force").exit_code == 0
+    names = {"evaluation.json", "psnr.png", "sheet-reconstruction.png", "mine.txt"}
+    assert {path.name for path in out.iterdir()} == names
+    with pytest.raises(OutputError, match="not a folder"):
+        run(model, images, "--out", out / "mine.txt", "--force")
