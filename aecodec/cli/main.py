@@ -28,6 +28,7 @@ COMMANDS = {
     "bench": "Measure rate, distortion and speed beside other codecs.",
     "train": "Train a model.",
     "export": "Turn a training run into a weights file.",
+    "tune": "Search for the best values of a training config.",
     "evaluate": "Measure a model, or two side by side, on a folder of images.",
     "explore": "Look into a model: latents, layers, training curves.",
 }
