@@ -117,7 +117,7 @@ def _trial(trial: optuna.trial.FrozenTrial, space: Sequence[Parameter]) -> dict[
 def history(study: optuna.Study, metric: str) -> Figure:
     """Each trial's value with the best so far, and below the validations of all trials."""
     title = f"Search over {len(study.trials)} trials"
-    figure = new_figure(8.5, 7.2, title)
+    figure = new_figure(10, 7.2, title)
     panels: Any = figure.subplots(2, 1)
     _outcomes(panels[0], study, metric)
     _courses(panels[1], study, metric)
@@ -202,7 +202,7 @@ def _courses(axes: Axes, study: optuna.Study, metric: str) -> None:
 
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     tidy(axes)
 
 
@@ -211,7 +211,9 @@ def importance_plot(study: optuna.Study, importance: dict[str, float], metric: s
     keys = list(importance)
     columns = min(3, len(keys))
     rows = -(-len(keys) // columns)
-    figure = new_figure(9.5, 1.2 + 0.35 * len(keys) + 2.6 * rows, "What matters")
+    count = sum(trial.state.name == "COMPLETE" for trial in study.trials)
+    title = f"How much each key matters, by {count} completed trials"
+    figure = new_figure(9.5, 1.2 + 0.35 * len(keys) + 2.6 * rows, title)
     parts: Any = figure.subfigures(2, 1, height_ratios=[0.6 + 0.35 * len(keys), 2.6 * rows])
     axes = parts[0].subplots()
     axes.barh(keys[::-1], [importance[key] for key in keys[::-1]], color=COLOURS[0])
@@ -234,6 +236,7 @@ def _slice(axes: Axes, study: optuna.Study, key: str) -> None:
     values = [trial.params[key] for trial in trials]
     if hasattr(spread, "choices"):
         values = [str(value) for value in values]
+        axes.margins(x=0.3)
     outcomes: Any = [trial.value for trial in trials]
     axes.scatter(values, outcomes, color=COLOURS[0], s=22, alpha=0.8)
     if getattr(spread, "log", False):
