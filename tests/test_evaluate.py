@@ -42,10 +42,14 @@ def bottleneck(
         {"height": 32, "width": 48, "latent_dim": 4, "widths": [8, 8], **shape}
     )
     tensors = {f"ema.{k}": v for k, v in BottleneckAutoencoder(config).state_dict().items()}
-    settings = {"family": "bottleneck", "model": dataclasses.asdict(config), "data": data or {}}
+    settings = {
+        "family": "bottleneck",
+        "model": dataclasses.asdict(config),
+        "data": {"height": 32, "width": 48, **(data or {})},
+    }
     folder.mkdir()
     meta = {"aecodec": json.dumps({"config": settings, "step": 7})}
-    save_file(tensors, folder / "best.safetensors", metadata=meta)
+    save_file(tensors, folder / "last.safetensors", metadata=meta)
     return folder
 
 

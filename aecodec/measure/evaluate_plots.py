@@ -59,10 +59,9 @@ def _curve(axes: Axes, rows: list[dict[str, Any]], metric: str, name: str, numbe
     if points:
         rates, values, _ = zip(*points, strict=True)
         axes.plot(rates, values, color=colour, marker=MARKERS[number], label=name)
-    for rate, value, quality in points:
-        axes.annotate(
-            f"{quality:g}", (rate, value), (0, -12), textcoords="offset points", fontsize=8
-        )
+    for i, (rate, value, quality) in enumerate(points):
+        place = (-12, 5) if i % 2 else (2, -12)  # neighbours may be close
+        axes.annotate(f"{quality:g}", (rate, value), place, textcoords="offset points", fontsize=8)
     for row in rows:
         value = _value(row, metric)
         if row["quality"] is None and value is not None:
@@ -80,7 +79,7 @@ def _value(row: dict[str, Any], metric: str) -> float | None:
 
 def _rates(axes: Axes, rates: list[float]) -> None:
     """A logarithmic axis with ticks that people write."""
-    steps = [round(s * 10.0**e, 9) for e in range(-5, 3) for s in (1, 1.5, 2, 3, 5, 7)]
+    steps = [round(s * 10.0**e, 9) for e in range(-5, 3) for s in (1, 1.5, 2, 3, 4, 5, 7)]
     low, high = min(rates) / 1.1, max(rates) * 1.1
     ticks = [step for step in steps if low <= step <= high] or [rates[0]]
     axes.set_xscale("log")
