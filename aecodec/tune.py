@@ -116,9 +116,14 @@ def tune(
     from .train.files import find
     from .tune_report import write_report
 
+    prefix = ""
     if not isinstance(config, TrainConfig):
+        prefix = f"{config}: "
         config = TrainConfig.load(Path(config))
-    space = parameters(config)
+    try:
+        space = parameters(config)
+    except TrainingError as error:
+        raise TrainingError(f"{prefix}{error}") from error
     _check(space, trials, metric, pruner)
     find(Path(data))  # that there are images at all
     out = Path(out)

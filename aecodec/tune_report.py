@@ -101,13 +101,14 @@ def numbers(
 
 
 def _trial(trial: optuna.trial.FrozenTrial, space: Sequence[Parameter]) -> dict[str, Any]:
+    ended = "its process ended" if trial.state.name == "FAIL" else None
     seconds = None if trial.duration is None else trial.duration.total_seconds()
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
         "value": trial.value if trial.state.name == "COMPLETE" else None,
         "values": _values(trial, space),
-        "cause": trial.user_attrs.get("cause"),
+        "cause": trial.user_attrs.get("cause", ended),
         "started": None if trial.datetime_start is None else trial.datetime_start.isoformat(),
         "seconds": seconds,
         "validations": {str(step): v for step, v in sorted(trial.intermediate_values.items())},

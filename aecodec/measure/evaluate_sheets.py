@@ -118,7 +118,7 @@ def _row(found: Evaluation, name: str, qualities: tuple[float | None, ...]) -> l
             cells.append(_Cell(_shown(original.samples, original), f"original, {sides}"))
         whose = f"{label}\n" if len(qualities) > 1 else ""
         cells.append(_Cell(_shown(back, original), whose + _caption(result)))
-        error = f"{whose}error, MAE {result.mae:.3g}"
+        error = f"{whose}error, MAE {result.mae:.4g}"
         cells.append(_Cell(_error(original, back), error, error=True))
     return cells
 

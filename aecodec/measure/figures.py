@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aecodec.measure import needs_bench
 from aecodec.pixels import write_bytes
@@ -24,11 +24,8 @@ _DPI = 130
 def new_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of so many inches, its title wrapped to fit."""
     with needs_bench():
-        import matplotlib as mpl
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    style: dict[Any, Any] = {"font.size": 9.5, "axes.axisbelow": True, "axes.titlesize": 10}
-    mpl.rcParams.update(style)
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     lines = textwrap.wrap(title, max(20, int(width * 10)), break_on_hyphens=False)
@@ -37,7 +34,12 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def tidy(axes: Axes) -> None:
-    """A light grid, and no frame above and to the right."""
+    """A light grid behind what is drawn, no frame above and to the right, small text."""
+    axes.set_axisbelow(True)
+    axes.title.set_fontsize(10)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_fontsize(9.5)
+    axes.tick_params(labelsize=9)
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
 
