@@ -196,7 +196,7 @@ class _Search:
         )
         searched = {"config": json.loads(self.config.to_json()), "metric": self.metric}
         known = study.user_attrs.get("search", searched)
-        if known != searched:
+        if known["metric"] != self.metric or _read(known["config"]) != self.config:
             raise TrainingError(
                 f"{self.out}: has a search with another config or metric; use another folder"
             )
@@ -330,6 +330,14 @@ def _quietly() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _read(config: dict[str, Any]) -> TrainConfig | None:
+    """A config that an older release may have stored, without keys that came later."""
+    try:
+        return TrainConfig.from_dict(config)
+    except AecError:
+        return None
 
 
 def _count(study: optuna.Study) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
@@ -167,6 +168,11 @@ def test_a_search_goes_on(images: Path, tmp_path: Path) -> None:
     again = tune(tiny(), images, tmp_path, trials=3)
     assert (first.completed, again.completed) == (1, 3)
     assert listed(tmp_path)[0] == kept[0]
+    assert tune(tiny(), images, tmp_path, trials=3) == again
+    study = optuna.load_study(study_name="aecodec", storage=f"sqlite:///{tmp_path}/study.db")
+    older = study.user_attrs["search"]
+    del older["config"]["loss"]["kl_warmup"]  # as of a release that did not have it yet
+    study.set_user_attr("search", older)
     assert tune(tiny(), images, tmp_path, trials=3) == again
     with pytest.raises(TrainingError, match="another config or metric"):
         tune(tiny(batch=3), images, tmp_path, trials=4)
