@@ -27,10 +27,8 @@ Example:
 @click.option("--description", default="", help="One line for `aecodec models`.")
 @click.option(
     "--images",
-    default=120,
-    show_default=True,
     type=click.IntRange(min=1),
-    help="How many images make the tables.",
+    help="How many images make the tables; 120, or 2000 for the family bottleneck.",
 )
 @click.option(
     "--deadzone",
@@ -41,7 +39,13 @@ Example:
 )
 @options.force
 def command(
-    run: Path, data: Path, out: Path, description: str, images: int, deadzone: float, force: bool
+    run: Path,
+    data: Path,
+    out: Path,
+    description: str,
+    images: int | None,
+    deadzone: float,
+    force: bool,
 ) -> None:
     """Export one run."""
     from aecodec.errors import OutputError
