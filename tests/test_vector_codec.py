@@ -21,12 +21,12 @@ from aecodec import container
 from aecodec.codec import Codec
 from aecodec.entropy import PRECISION, ChunkDecoder, Tables, encode_chunk
 from aecodec.errors import (
-    ChecksumError,
     FormatError,
     InputError,
     ModelError,
     ModelMismatchError,
     TrainingError,
+    UnknownModelError,
     UnsupportedImageError,
     WeightsError,
 )
@@ -125,8 +125,7 @@ def test_one_chunk_and_the_model_by_its_identity(codec: Codec, trained: Trained)
     assert info.header.model_id.hex() == codec.model_id
     with pytest.raises(ModelMismatchError, match="not with photo"):
         aecodec.decode(data, model="photo")
-    large = Codec(trained.weights).network.fitted(info.header, False)
-    assert large.chunk_log2 == 6
+    assert info.header.chunk_log2 == 6
 
 
 def test_depth(deep: tuple[Codec, np.ndarray]) -> None:
@@ -251,14 +250,11 @@ def test_precision_and_batches(codec: Codec, trained: Trained) -> None:
 
 def test_command_line(run: Run, trained: Trained, tmp_path: Path) -> None:
     weights, out, back = tmp_path / "my.safetensors", tmp_path / "a.aec", tmp_path / "a.png"
-    made = run(
-        "export", trained.run, "--data", trained.images, "--out", weights, "--images", 20
-    )
+    made = run("export", trained.run, "--data", trained.images, "--out", weights, "--images", 20)
     assert made.returncode == 0, made.stderr
     picture = trained.images / "00.png"
     for arguments in (
         ("compress", picture, out, "--model", weights, "-q", 90),
-        ("verify", out, "--model", weights),
         ("decompress", out, back, "--model", weights),
     ):
         found = run(*arguments)
@@ -270,8 +266,8 @@ def test_command_line(run: Run, trained: Trained, tmp_path: Path) -> None:
     assert bad.returncode != 0
     assert "large.png: 40 x 30 pixels, where model my takes 24 x 16: resize" in bad.stderr
     assert not (tmp_path / "b.aec").exists()
-    bad = run("decompress", out, tmp_path / "c.png")
-    assert "another model" in bad.stderr
+    with pytest.raises(UnknownModelError, match="made with another model"):
+        aecodec.decode(out.read_bytes())
 
 
 def test_export_keeps_the_model(trained: Trained) -> None:
@@ -294,12 +290,11 @@ def test_weights_of_elements_are_those_of_the_jacobian(trained: Trained) -> None
     with torch.no_grad():
         z = model.encode_image(x)
     found = element_weights(model, z, mask, torch.Generator().manual_seed(2)).mean(dim=0)
-    columns = torch.func.jvp
     exact = torch.zeros_like(found)
     for d in range(z.shape[1]):
         unit = torch.zeros_like(z)
         unit[:, d] = 1
-        change = columns(model.decode_latent, (z,), (unit,))[1] * mask
+        change = torch.func.jvp(model.decode_latent, (z,), (unit,))[1] * mask
         exact[d] = change.double().square().sum(dim=(1, 2, 3)).mean()
     torch.testing.assert_close(found, exact, rtol=0.3, atol=0)
 
@@ -349,6 +344,10 @@ def test_weights_that_do_not_fit(
         Codec(tmp_path / "bad.safetensors")
 
 
+GOLDEN = "4cb0ffd9c3e1fef81524"
+"""The integers 18, -5, 1, 79 and -594 (an escape) with the tables 11 to 15."""
+
+
 def flat_tables() -> Tables:
     """64 triangular tables with bounds 1 to 64, in integers alone."""
     table, bounds = np.zeros((64, 130), np.int32), np.arange(1, 65, dtype=np.int32)
@@ -380,7 +379,7 @@ def test_golden_payload() -> None:
     assert np.array_equal(found.q, s.q)
 
 
-GOLDEN = ""
+TABLES = flat_tables()
 
 
 @settings(max_examples=60)
@@ -389,7 +388,7 @@ GOLDEN = ""
     values=st.lists(st.floats(-1e5, 1e5), min_size=5, max_size=5),
 )
 def test_any_vector_comes_back(quality: int, values: list[float]) -> None:
-    tables, vectors = flat_tables_cached, quantiser()
+    tables, vectors = TABLES, quantiser()
     s = vectors.quantise(torch.tensor(values).reshape(5, 1, 1), quality)
     assert (s.q[s.index < tables.skip] == 0).all()
     payload = encode_chunk(s.z, s.q, s.index, 0, tables, s.groups)
@@ -400,6 +399,3 @@ def test_any_vector_comes_back(quality: int, values: list[float]) -> None:
     coded = s.index.flatten() >= tables.skip
     error = (back - torch.tensor(values))[torch.from_numpy(coded)].abs()
     assert (error <= vectors.step(quality)[torch.from_numpy(coded)] * 0.5 + 0.02).all()
-
-
-flat_tables_cached = flat_tables()
