@@ -30,8 +30,8 @@ from .decoder import Source
 from .encoder import Encoding
 from .errors import FormatError, InputError, ModelMismatchError, naming
 from .layout import PREVIEW, PREVIEW_SCALE, Rect
-from .model.network import Network
 from .model.quantiser import Symbols
+from .model.vector_network import open_network
 from .parallel import Workers
 from .preview import PREVIEW_QUALITY, stored_preview
 from .progress import Progress, Tally
@@ -68,7 +68,7 @@ class Codec:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
         self.threads = threads
-        self.network = Network(model, device=device, precision=precision)
+        self.network = open_network(model, device=device, precision=precision)
 
     @property
     def model_id(self) -> str:
@@ -135,11 +135,6 @@ class Codec:
     ) -> bytes:
         """`encode`, with quality and targets as one value."""
         pixels = as_array(image)
-        if preview:
-            small = self.encode_to(
-                Aim(quality=PREVIEW_QUALITY), reduced(pixels, PREVIEW_SCALE), effort=effort
-            )
-            metadata = (*metadata, Metadata(PREVIEW, small))
         height, width = pixels.shape[:2]
         header = Header(
             width=width,
@@ -152,6 +147,12 @@ class Codec:
             alpha=int(has_alpha(pixels)),
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
+        header = self.network.fitted(header, preview)
+        if preview:
+            small = self.encode_to(
+                Aim(quality=PREVIEW_QUALITY), reduced(pixels, PREVIEW_SCALE), effort=effort
+            )
+            metadata = (*metadata, Metadata(PREVIEW, small))
         with self._workers(header, exact=True) as workers:
             encoding = Encoding(
                 self.network,
@@ -332,6 +333,9 @@ class Codec:
                 f"{prefix}made with model {made_with}, "
                 f"not with {self.network.info.name} {self.model_id}"
             )
+        problem = self.network.misfit(header)
+        if problem is not None:
+            raise FormatError(problem, name=name)
 
     def _integers(self, data: bytes | AecFile, name: str | None) -> Iterator[Symbols]:
         file = self._parse(data, DEFAULT_LIMITS, name)

@@ -14,6 +14,7 @@ from .errors import ChecksumError, FormatError
 from .layout import Rect
 from .model.network import Network
 from .model.quantiser import Symbols, hyper_shape
+from .model.vector_network import AnyNetwork
 from .parallel import Workers
 from .rate import prior_row
 from .samples import Samples, dtype
@@ -23,7 +24,7 @@ Source = Callable[[int], Symbols | None]
 """Number of a chunk -> its integers, None if they are lost. Called from several threads."""
 
 
-def read_symbols(network: Network, file: AecFile, number: int) -> Symbols:
+def read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:
     """Decode the integers of a chunk.
 
     Raises:
@@ -36,10 +37,23 @@ def read_symbols(network: Network, file: AecFile, number: int) -> Symbols:
         raise
 
 
-def _read_symbols(network: Network, file: AecFile, number: int) -> Symbols:
+def _read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:
     quality, chunk = file.header.quality, file.chunks[number]
     size = tiles.size(tiles.positions(chunk_grid(file.header).rects[number]))
     decoder = ChunkDecoder(chunk.payload, network.tables, prior_row(quality))
+    if isinstance(network, Network):
+        symbols = _hyperprior_symbols(network, decoder, quality, size)
+    else:
+        symbols = network.quantiser.read(decoder, quality)
+    decoder.finish()
+    if symbols_crc(symbols.z, symbols.q) != chunk.symbols_crc:
+        raise ChecksumError("decoded integers fail their checksum")
+    return symbols
+
+
+def _hyperprior_symbols(
+    network: Network, decoder: ChunkDecoder, quality: int, size: tuple[int, int]
+) -> Symbols:
     z = decoder.z((network.config.hyper_channels, *hyper_shape(*size)))
     scales = network.quantiser.scales(z, quality, size)
     passes = scales.passes
@@ -53,17 +67,13 @@ def _read_symbols(network: Network, file: AecFile, number: int) -> Symbols:
         values = np.zeros(len(indices), np.int32)
         values[order] = decoder.q(indices[order])
         q[:, :, now] = torch.from_numpy(values).reshape(4, cells, -1)
-    decoder.finish()
-    symbols = Symbols(
+    return Symbols(
         z, passes.restore(q).numpy(), passes.restore(index).numpy(), passes.index.numpy()
     )
-    if symbols_crc(z, symbols.q) != chunk.symbols_crc:
-        raise ChecksumError("decoded integers fail their checksum")
-    return symbols
 
 
 def parts(
-    network: Network,
+    network: AnyNetwork,
     workers: Workers,
     header: Header,
     source: Source,
@@ -88,7 +98,7 @@ def parts(
         Rectangles that together make up `wanted`, shrunk by the scale, and their colour:
         (h, w, 3) or (h, w), medium gray where it is lost.
     """
-    halo = network.halo if scale == 1 else 0
+    halo = network.halo if scale == 1 or network.halo is None else 0
     windows = [
         (number, window)
         for number, chunk in enumerate(chunk_grid(header).rects)
@@ -133,21 +143,21 @@ def parts(
                 whole = network.synthesise(outer, header.q, header.bit_depth)
             else:
                 whole = network.preview(outer, header.bit_depth)
-            part = whole[tiles.within(rect, tiles.pixels(window.outer, scale))]
+            part = whole[tiles.within(rect, tiles.shrunk(window.seen, scale))]
         return rect, part if header.colour is ColourMode.RGB else _gray(part)
 
     yield from workers.map(pixels, surrounded())
 
 
 def _join(
-    network: Network,
+    network: AnyNetwork,
     header: Header,
     outer: Rect,
     cores: dict[int, torch.Tensor | None],
     under: list[int],
 ) -> torch.Tensor:
     """ŷ (C, h, w) of a rectangle of positions, from the chunks it touches; 0 where lost."""
-    channels = network.config.latent_channels  # last in memory, as the transform wants them
+    channels = network.latent_channels  # last in memory, as the transform wants them
     y = torch.zeros(*tiles.size(outer), channels, device=network.device).permute(2, 0, 1)
     rects = chunk_grid(header).rects
     for number in under:

@@ -12,9 +12,11 @@ import torch
 from . import alpha, decoder, tiles
 from .container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
 from .entropy import encode_chunk, symbols_crc
+from .errors import InputError
 from .layout import Rect
 from .model.network import Network
 from .model.quantiser import Symbols
+from .model.vector_network import AnyNetwork
 from .parallel import Workers
 from .progress import Progress, Tally
 from .rate import prior_row
@@ -40,7 +42,7 @@ class Encoding:
 
     def __init__(
         self,
-        network: Network,
+        network: AnyNetwork,
         workers: Workers,
         pixels: Samples,
         header: Header,
@@ -105,13 +107,15 @@ class Encoding:
             return self._network.quantiser.quantise(self._scene(number).own, quality)
         if (quality, number) in self._refined:
             return self._refined[quality, number]
+        if not isinstance(self._network, Network):
+            raise InputError(f"model {self._network.info.name} codes at effort 0 alone")
         scene, total = self._scene(number), steps(self._effort)
         share = tiles.area(self._chunks[number])
         self._tally.expect(share * total)
         symbols = refine(
             self._network,
             scene,
-            self._shown(scene.area),
+            self._shown(tiles.pixels(scene.area)),
             quality,
             self._effort,
             seed=number,
@@ -121,9 +125,9 @@ class Encoding:
             self._refined[quality, number] = symbols
         return symbols
 
-    def _shown(self, outer: Rect) -> Samples:
-        """What the network sees of a rectangle of positions: (16h, 16w, 3)."""
-        return alpha.visible(tiles.cut_pixels(self._pixels, outer))
+    def _shown(self, rect: Rect) -> Samples:
+        """What the network sees of a rectangle of pixels: (h, w, 3)."""
+        return alpha.visible(tiles.cut_pixels(self._pixels, rect))
 
     def _scene(self, number: int) -> Scene:
         """A chunk with its y, and with its surroundings if they matter."""
@@ -135,13 +139,13 @@ class Encoding:
         return scene
 
     def _analyse(self, chunk: Rect) -> Scene:
-        core = tiles.positions(chunk)
         found = [
-            (window, self._network.analyse(self._shown(window.outer)))
+            (window, self._network.analyse(self._shown(window.seen)))
             for window in tiles.windows(chunk, self._header, self._network.halo)
         ]
+        core = tiles.bounds([window.core for window, _ in found])
         area = tiles.bounds([window.outer for window, _ in found]) if self._effort else core
-        channels, device = self._network.config.latent_channels, self._network.device
+        channels, device = self._network.latent_channels, self._network.device
         y = torch.empty(channels, *tiles.size(area), device=device)
         if self._effort:
             for window, part in found:

@@ -8,6 +8,7 @@ and their escapes. See docs/format.md.
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,7 +127,7 @@ def encode_chunk(
     Raises:
         InputError: a value is beyond ±2^23.
     """
-    z_flat = z.reshape(z.shape[0], -1)
+    z_flat = z.reshape(z.shape[0], math.prod(z.shape[1:]))
     z_runs = [
         (z_flat[c], int(tables.z_bound[row, c]), model)
         for c, model in enumerate(tables.z_models(row))

@@ -18,6 +18,9 @@ from .samples import Samples
 WINDOW = 1024
 """Largest side of a window without its halo, in pixels; larger chunks have several."""
 
+VECTOR = Rect(0, 0, 1, 1)
+"""The grid of a latent vector: one position."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -27,21 +30,25 @@ class Window:
         rect: its own pixels.
         core: its own positions of y, in the whole latent grid.
         outer: core and halo, clipped to the grid.
+        seen: the pixels of `outer`, some of them past the picture's edge.
     """
 
     rect: Rect
     core: Rect
     outer: Rect
+    seen: Rect
 
 
-def windows(chunk: Rect, header: Header, halo: int) -> list[Window]:
+def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
     """The windows of a chunk.
 
     Args:
         chunk: in pixels; left and top are multiples of 16.
         header: with the size of the picture.
-        halo: in positions of y.
+        halo: in positions of y; None if the chunk is the picture and y a single vector.
     """
+    if halo is None:
+        return [Window(chunk, VECTOR, VECTOR, chunk)]
     rows, cols = -(-header.height // STRIDE), -(-header.width // STRIDE)
     found = []
     for top in range(chunk.top, chunk.bottom, WINDOW):
@@ -55,7 +62,7 @@ def windows(chunk: Rect, header: Header, halo: int) -> list[Window]:
                 min(core.right + halo, cols),
                 min(core.bottom + halo, rows),
             )
-            found.append(Window(rect, core, outer))
+            found.append(Window(rect, core, outer, pixels(outer)))
     return found
 
 
@@ -80,14 +87,13 @@ def chunks_under(outer: Rect, header: Header) -> list[int]:
     ]
 
 
-def cut_pixels(image: Samples, outer: Rect) -> Samples:
-    """Samples of a latent window; past the picture's edge its last row or column.
+def cut_pixels(image: Samples, rect: Rect) -> Samples:
+    """Samples of a rectangle; past the picture's edge its last row or column.
 
     Args:
         image: see `aecodec.samples`.
-        outer: in positions of y.
+        rect: in pixels.
     """
-    rect = pixels(outer)
     part = image[rect.top : rect.bottom, rect.left : rect.right]
     height, width = size(rect)
     missing = (height - part.shape[0], width - part.shape[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -14,31 +13,11 @@ from conftest import WEIGHTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from vector_models import TINY, blobs, checkpoint
 
 from aecodec.errors import InputError, ModelError, UnknownModelError, WeightsError
 from aecodec.model.bottleneck import BottleneckAutoencoder, BottleneckConfig
 from aecodec.model.families import load_model
-
-TINY = {"height": 16, "width": 24, "latent_dim": 3, "widths": (8, 12)}
-
-
-def blobs(n: int, channels: int = 3, height: int = 16, width: int = 24) -> torch.Tensor:
-    """Soft spots at random places, (n, C, H, W) in [-0.5, 0.5]."""
-    rng = torch.Generator().manual_seed(5)
-    x = torch.rand(n, channels, 1, 1, generator=rng) * width
-    y = torch.rand(n, channels, 1, 1, generator=rng) * height
-    across, down = torch.arange(width), torch.arange(height)[:, None]
-    return torch.exp(-((across - x) ** 2 + (down - y) ** 2) / 40) - 0.5
-
-
-def checkpoint(path: Path, model: BottleneckAutoencoder, **data: object) -> None:
-    """What training leaves: the weights are of no use, their moving average is the model."""
-    tensors = {f"model.{k}": torch.zeros_like(v) for k, v in model.named_parameters()}
-    tensors |= {f"model.{k}": v for k, v in model.named_buffers()}
-    tensors |= {f"ema.{k}": v.detach().clone() for k, v in model.named_parameters()}
-    config = {"family": "bottleneck", "model": dataclasses.asdict(model.config), "data": data}
-    save_file(tensors, path, metadata={"aecodec": json.dumps({"config": config, "step": 7})})
-
 
 OPTIONS = list(
     itertools.product(

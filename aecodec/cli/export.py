@@ -10,8 +10,9 @@ from aecodec.cli import options
 
 HELP = """Turn a training run into a weights file that the codec runs.
 
-The moving average of the weights is stored in half precision, the scale head becomes
-integers, and the frequency tables are counted on images of the training set.
+The moving average of the weights is stored in half precision, what decides how symbols are
+coded becomes integers, and the frequency tables are counted on images of the training set.
+A folder's `best.safetensors` is taken for the family bottleneck, else `last.safetensors`.
 
 \b
 Example:
@@ -27,10 +28,8 @@ Example:
 @click.option("--description", default="", help="One line for `aecodec models`.")
 @click.option(
     "--images",
-    default=120,
-    show_default=True,
     type=click.IntRange(min=1),
-    help="How many images make the tables.",
+    help="How many images make the tables; 120, or 2000 for the family bottleneck.",
 )
 @click.option(
     "--deadzone",
@@ -41,7 +40,13 @@ Example:
 )
 @options.force
 def command(
-    run: Path, data: Path, out: Path, description: str, images: int, deadzone: float, force: bool
+    run: Path,
+    data: Path,
+    out: Path,
+    description: str,
+    images: int | None,
+    deadzone: float,
+    force: bool,
 ) -> None:
     """Export one run."""
     from aecodec.errors import OutputError

@@ -256,9 +256,9 @@ def load_model(model: str | os.PathLike[str], device: str = "cpu") -> LatentMode
         return _from_checkpoint(path, Path(model), meta["aecodec"], place)
     tensors, info = load_weights(path)
     if info.family == BOTTLENECK:
-        return _bottleneck_file(tensors, info, place)
+        return bottleneck_file(tensors, info, place)
     network = Network(path, device=device, precision="float32")
-    found = HyperpriorModel(info, network.config, network.net, _data(info.meta), place)
+    found = HyperpriorModel(info, network.config, network.net, data_of(info.meta), place)
     found.network = network
     return found
 
@@ -284,7 +284,7 @@ def _metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path}: damaged weights file: {error}") from error
 
 
-def _data(meta: Mapping[str, str]) -> dict[str, Any]:
+def data_of(meta: Mapping[str, str]) -> dict[str, Any]:
     try:
         data = json.loads(meta.get("data", "{}"))
     except ValueError:
@@ -294,7 +294,7 @@ def _data(meta: Mapping[str, str]) -> dict[str, Any]:
     return data
 
 
-def _bottleneck_file(
+def bottleneck_file(
     tensors: Mapping[str, Tensor], info: ModelInfo, device: torch.device
 ) -> BottleneckModel:
     config = BottleneckConfig.from_json(info.meta["config"])
@@ -302,7 +302,7 @@ def _bottleneck_file(
     _fill(module, {k: v.float() for k, v in part(tensors, "net.").items()}, info.path)
     latent = part(tensors, "latent.")
     stats = (latent["mean"], latent["deviation"]) if "deviation" in latent else None
-    return BottleneckModel(info, config, module, _data(info.meta), device, stats=stats)
+    return BottleneckModel(info, config, module, data_of(info.meta), device, stats=stats)
 
 
 def _from_checkpoint(

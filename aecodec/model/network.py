@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..entropy import Tables
 from ..errors import InputError, WeightsError
+from ..layout import Header
 from ..samples import Samples, dtype
 from .autoencoder import Autoencoder
 from .config import ModelConfig
@@ -78,10 +79,23 @@ class Network:
         return self._net
 
     @property
+    def latent_channels(self) -> int:
+        """Channels of y."""
+        return self.config.latent_channels
+
+    @property
     def halo(self) -> int:
         """Reach of either transform past a window's edge, in positions of y."""
         blocks = (self.config.analysis_blocks, self.config.synthesis_blocks)
         return max(at_16 + -(-at_8 // 2) for at_8, at_16 in blocks)
+
+    def fitted(self, header: Header, preview: bool) -> Header:
+        """The header as a picture is coded: as it is, since any picture can be."""
+        return header
+
+    def misfit(self, header: Header) -> str | None:
+        """Why the model cannot have coded such a picture: there is no such reason."""
+        return None
 
     def to_input(self, pixels: Samples) -> Tensor:
         """(h, w, 3) uint8 or uint16 -> (1, 3, h, w) float32 in [-0.5, 0.5]."""
@@ -103,15 +117,16 @@ class Network:
 
     def synthesise(self, latents: Tensor, quality: float, depth: int = 8) -> Samples:
         """ŷ (C, h, w) float32, continuous quality in [0, 7] -> (16h, 16w, 3) of 8 or 16 bits."""
-        return _samples(self.decode(latents[None], quality)[0], depth)
+        return samples_of(self.decode(latents[None], quality)[0], depth)
 
     def preview(self, latents: Tensor, depth: int = 8) -> Samples:
         """ŷ (C, h, w) float32 -> (2h, 2w, 3): one eighth of what `synthesise` gives."""
-        return _samples(self._net.synthesis.eighth(latents[None])[0], depth)
+        return samples_of(self._net.synthesis.eighth(latents[None])[0], depth)
 
 
-def _samples(x: Tensor, depth: int) -> Samples:
-    top = 2**depth - 1
+def samples_of(x: Tensor, depth: int, maximum: int = 0) -> Samples:
+    """Pixels (3, h, w), +0.5 being `maximum` (0: the largest there is) -> samples (h, w, 3)."""
+    top = maximum or 2**depth - 1
     x = x.add_(0.5).mul_(top).round_().clamp_(0, top).permute(1, 2, 0)
     pixels: Samples = x.to(torch.uint8 if depth == 8 else torch.int32).cpu().numpy()
     return pixels.astype(dtype(depth), copy=False)

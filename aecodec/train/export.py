@@ -16,20 +16,25 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..entropy import PRECISION
-from ..errors import TrainingError
+from ..errors import InputError, TrainingError
 from ..layout import QUALITY_STEPS
 from ..model.autoencoder import Autoencoder
+from ..model.bottleneck_config import FAMILY as BOTTLENECK
 from ..model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
 from ..model.quantiser import Quantiser
 from ..model.scale_head import IntegerScaleHead, quantise
 from ..model.weights import save_weights
 from . import checkpoint
 from .data import find_images, load_rgb, split
+from .export_bottleneck import export_bottleneck
 
 log = logging.getLogger(__name__)
 
 SKIP_PROBABILITY = 0.996
 """Residuals that are zero at least this often are not coded."""
+
+IMAGES = 120
+"""How many training images are looked at, unless told otherwise."""
 
 _MAX_BOUND = 1023
 _Z_BOUND = 31
@@ -131,24 +136,30 @@ def export(
     target: Path,
     *,
     description: str,
-    count: int = 120,
+    count: int | None = None,
     deadzone: float = 0.0,
 ) -> None:
-    """Write release weights from the moving average of a checkpoint.
+    """Write release weights from the moving average of a checkpoint, of whatever family.
 
     Args:
         run: a checkpoint, or a run folder with `last.safetensors`.
         images: the folder it was trained on; only training images are used for the tables.
         target: the weights file to write.
         description: one line for `aecodec models`.
-        count: number of images whose symbols make the tables.
+        count: number of images whose symbols make the tables; None for 120, or for
+            2000 for the family bottleneck.
         deadzone: strength of rate-distortion optimised rounding that encoders use.
 
     Raises:
         TrainingError: the checkpoint or the images cannot be used.
+        InputError: a deadzone for a family that has none.
     """
     path = run / "last.safetensors" if run.is_dir() else run
     meta = checkpoint.read_meta(path)
+    if meta["config"].get("family") == BOTTLENECK:
+        if deadzone:
+            raise InputError(f"the family {BOTTLENECK} has no deadzone")
+        return export_bottleneck(run, images, target, description=description, count=count)
     config = ModelConfig.from_dict(dict(meta["config"]["model"]))
     network = Autoencoder(config)
     with safe_open(path, "pt") as file:
@@ -163,7 +174,7 @@ def export(
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     integers = quantise(network.scale_head, network.scale_context, config)
     paths, _ = split(find_images(images), float(meta["config"]["validation_fraction"]))
-    chosen = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))[:count]]
+    chosen = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))[: count or IMAGES]]
     head = IntegerScaleHead(integers, torch.device("cpu"))
     y_counts, z_counts = count_symbols(network, head, chosen, deadzone)
     tensors = {f"net.{k}": v.half() for k, v in state.items() if not k.startswith("scale_")}
