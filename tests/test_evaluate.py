@@ -24,6 +24,7 @@ from aecodec.measure.evaluate_sheets import choose, settings
 from aecodec.measure.evaluate_summary import comparison, numbers, summary
 from aecodec.measure.metrics import mean_errors, ms_ssim, psnr, ssim
 from aecodec.model.bottleneck import BottleneckAutoencoder, BottleneckConfig
+from aecodec.train.export import export
 from aecodec.train.prepare import DataConfig, load, prepare, to_samples
 
 DEPTH = {"bits": 16, "channels": 1, "maximum": 10000, "invalid": 0}
@@ -138,6 +139,25 @@ def test_a_release_is_measured_by_its_files(images: Path, tmp_path: Path) -> Non
     for name in names - {"evaluation.json"}:
         with Image.open(tmp_path / "report" / name) as drawn:
             assert min(drawn.size) > 200 and len(drawn.convert("L").getcolors() or ()) > 10
+
+
+def test_a_bottleneck_model_file_is_measured_both_ways(images: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    data = {"validation": 0.0, "test": 0.0}
+    export(bottleneck(tmp_path / "run", data=data), images, weights, description="")
+    found = evaluate(weights, images, qualities=[20, 80])
+    assert [r.quality for r in found.results[:3]] == [None, 20, 80]
+    config = DataConfig(height=32, width=48)
+    codec = Codec(weights)
+    for result in found.results:
+        x, _ = prepare(load(images / result.image, config), config)
+        pixels = to_samples(x, config)
+        if result.quality is None:
+            assert (result.bytes, result.bpp) == (None, None)
+            continue
+        coded = codec.encode(pixels, quality=result.quality)
+        assert result.bytes == len(coded) and result.bpp == 8 * len(coded) / (32 * 48)
+        assert result.psnr == psnr(pixels, codec.decode(coded))
 
 
 def test_a_run_is_measured_by_reconstruction(images: Path, tmp_path: Path) -> None:
