@@ -34,6 +34,7 @@ def encode(
     target_psnr: float | None = None,
     effort: int = 0,
     alpha_quality: float | None = None,
+    max_error: int | None = None,
     metadata: tuple[Metadata, ...] = (),
     preview: bool = False,
     model: StrPath = DEFAULT_MODEL,
@@ -54,6 +55,8 @@ def encode(
         effort: 0 (one pass) to 9: time spent on a smaller file; see `aecodec.refine`.
         alpha_quality: 1 (opaque or transparent) to 99 (half of the levels); alpha is
             coded without loss at 100 and None.
+        max_error: of a depth map, in mm: what no reading is off by, on any machine. If no
+            quality is given, the smallest file is looked for; then 0 is lossless.
         metadata: EXIF, ICC and XMP to store behind the picture.
         preview: whether to store a small picture, too, for `decode(preview=True)`; it takes
             1 to 3 % of the file.
@@ -70,7 +73,7 @@ def encode(
         InputError: the image or the quality cannot be coded, or a target is out of reach.
         ModelError: the weights cannot be used.
     """
-    aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality)
+    aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
     codec = _codec(os.fspath(model), device, threads)
     return codec.encode_to(
         aim, image, effort=effort, metadata=metadata, preview=preview, progress=progress
@@ -181,6 +184,7 @@ def compress(
     target_psnr: float | None = None,
     effort: int = 0,
     alpha_quality: float | None = None,
+    max_error: int | None = None,
     strip: bool = False,
     preview: bool = False,
     overwrite: bool = False,
@@ -195,8 +199,8 @@ def compress(
     Args:
         src: any image file that Pillow reads; see `aecodec.pixels.read_image`.
         dst: the `.aec` file to write.
-        quality, target_size, target_bpp, target_psnr, effort, alpha_quality, preview: as for
-            `encode`.
+        quality, target_size, target_bpp, target_psnr, effort, alpha_quality, max_error,
+            preview: as for `encode`.
         model, device, threads, progress: as for `encode`.
         strip: whether EXIF, ICC profile and XMP are left out.
         overwrite: whether an existing file may be replaced.
@@ -213,7 +217,7 @@ def compress(
     """
     from aecodec import pixels
 
-    aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality)
+    aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
     pixels.check_output(dst, overwrite=overwrite, source=src)
     if Path(dst).suffix.lower() in pixels.WRITERS:
         raise OutputError(f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec")

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from . import alpha, decoder, tiles
+from . import alpha, decoder, depthcoding, tiles
 from .container import (
     DEFAULT_LIMITS,
     AecFile,
-    Chunk,
     ColourMode,
     Header,
     Limits,
     Metadata,
     Precision,
-    chunk_ok,
     grid_shape,
     parse,
-    parse_header,
+    salvaged,
 )
 from .decoder import Source
+from .depthcoding import DepthEncoding
 from .encoder import Encoding
 from .errors import FormatError, InputError, ModelMismatchError, naming
-from .layout import PREVIEW, PREVIEW_SCALE, Rect
+from .layout import DEPTH, PREVIEW, PREVIEW_SCALE, Rect
 from .model.quantiser import Symbols
 from .model.vector_network import open_network
 from .parallel import Workers
@@ -85,6 +84,7 @@ class Codec:
         target_psnr: float | None = None,
         effort: int = 0,
         alpha_quality: float | None = None,
+        max_error: int | None = None,
         metadata: tuple[Metadata, ...] = (),
         preview: bool = False,
         progress: Progress | None = None,
@@ -105,6 +105,8 @@ class Codec:
             effort: 0 (one pass) to 9: time spent on smaller files; see `refine`.
             alpha_quality: 1 (opaque or transparent) to 99 (half of the levels); alpha
                 is coded without loss at 100 and None.
+            max_error: of a depth map, in mm: what no reading is off by, on any machine. If
+                no quality is given, the smallest file is looked for; then 0 is lossless.
             metadata: to store behind the picture.
             preview: whether to store a small picture, too, for `decode(preview=True)`; it
                 takes 1 to 3 % of the file.
@@ -117,7 +119,7 @@ class Codec:
             InputError: the image or the quality cannot be coded, more than one of
                 quality and targets is given, or a target is out of reach.
         """
-        aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality)
+        aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
         return self.encode_to(
             aim, image, effort=effort, metadata=metadata, preview=preview, progress=progress
         )
@@ -135,6 +137,7 @@ class Codec:
     ) -> bytes:
         """`encode`, with quality and targets as one value."""
         pixels = as_array(image)
+        depth = depthcoding.is_depth(self.network, pixels, aim)
         height, width = pixels.shape[:2]
         header = Header(
             width=width,
@@ -144,29 +147,26 @@ class Codec:
             effort=check_effort(effort),
             colour=ColourMode.GRAY if colour(pixels).ndim == 2 else ColourMode.RGB,
             bit_depth=bit_depth(pixels),
-            alpha=int(has_alpha(pixels)),
+            alpha=DEPTH if depth else int(has_alpha(pixels)),
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
         header = self.network.fitted(header, preview)
         if preview:
-            small = self.encode_to(
-                Aim(quality=PREVIEW_QUALITY), reduced(pixels, PREVIEW_SCALE), effort=effort
-            )
+            shown = depthcoding.smaller(pixels) if depth else reduced(pixels, PREVIEW_SCALE)
+            small = self.encode_to(Aim(quality=PREVIEW_QUALITY), shown, effort=effort)
             metadata = (*metadata, Metadata(PREVIEW, small))
         with self._workers(header, exact=True) as workers:
-            encoding = Encoding(
+            encoding = (DepthEncoding if depth else Encoding)(
                 self.network,
                 workers,
                 pixels,
                 header,
-                alpha_quality=aim.alpha_quality,
+                aim=aim,
                 metadata=metadata,
                 effort=effort,
-                keep=aim.fixed is None,
                 progress=progress,
             )
-            file = lru_cache(encoding.file)  # the last file of a search is its result
-            return file(aim.meet(width * height, lambda q: len(file(q)), encoding.psnr))
+            return encoding.meet()
 
     def encode_batch(self, images: Iterable[Any], **options: Any) -> list[bytes]:
         """Code several images, each on its own, with the same options.
@@ -249,8 +249,7 @@ class Codec:
         wanted = tiles.whole(header) if turned or region is None else tiles.inside(region, header)
         source = partial(decoder.read_symbols, self.network, file)
         with naming(name):
-            image = self._picture(header, source, wanted, progress)
-            alpha.paste(image, file, wanted)
+            image = self._shown(file, source, wanted, progress)
         image = upright(image, header.orientation)
         if turned and region is not None:
             sides = replace(header, width=image.shape[1], height=image.shape[0])
@@ -265,27 +264,19 @@ class Codec:
         """Decode what is left of a damaged or shortened file; its header must be whole.
 
         Returns:
-            The picture as from `decode`, lost chunks in gray, lost alpha opaque, and the
+            The picture as from `decode`, lost chunks in gray (depth: 0), lost alpha opaque, and the
             numbers of the chunks that lost either, in raster order.
 
         Raises:
             FormatError: the header is damaged.
             LimitError, ModelMismatchError: as `decode`.
         """
-        info = parse_header(data, limits=limits or DEFAULT_LIMITS, name=name)
-        chunks = tuple(
-            Chunk(data[e.offset : e.offset + e.length], e.symbols_crc, chunk_ok(data, e))
-            for e in info.entries
-        )
-        planes = tuple(
-            data[e.offset : e.offset + e.length] if chunk_ok(data, e) else None for e in info.alpha
-        )
-        file = AecFile(info.header, chunks, alpha=planes)
-        self._check_model(info.header, name)
+        file = salvaged(data, limits=limits or DEFAULT_LIMITS, name=name)
+        self._check_model(file.header, name)
         lost: list[int] = []
 
         def source(number: int) -> Symbols | None:
-            if chunks[number].ok:
+            if file.chunks[number].ok:
                 try:
                     return decoder.read_symbols(self.network, file, number)
                 except FormatError:
@@ -293,10 +284,9 @@ class Codec:
             lost.append(number)
             return None
 
-        wanted = tiles.whole(info.header)
-        image = self._picture(info.header, source, wanted)
-        alpha.paste(image, file, wanted, lost)
-        return upright(image, info.header.orientation), sorted(set(lost))
+        wanted = tiles.whole(file.header)
+        image = self._shown(file, source, wanted, lost=lost)
+        return upright(image, file.header.orientation), sorted(set(lost))
 
     @torch.inference_mode()
     def symbols(self, data: bytes | AecFile, *, name: str | None = None) -> list[Symbols]:
@@ -317,7 +307,7 @@ class Codec:
         for _ in self._integers(file, name):
             pass
         with naming(name):
-            alpha.check(file)
+            (depthcoding if file.header.alpha == DEPTH else alpha).check(file)
 
     def _parse(self, data: bytes | AecFile, limits: Limits, name: str | None) -> AecFile:
         """Read a file, unless that is done, and see that it was made with these weights."""
@@ -351,11 +341,29 @@ class Codec:
                 return self.decode(stored, name=name)
             source = partial(decoder.read_symbols, self.network, file)
             shown = tiles.whole(file.header)
+            if file.header.alpha == DEPTH:  # its latents may not be those of the picture
+                return depthcoding.smaller(self._shown(file, source, shown, progress))
             image = self._picture(file.header, source, shown, progress, scale=PREVIEW_SCALE)
-            if file.header.alpha:
+            if file.header.has_alpha:
                 plane = np.empty((*tiles.size(shown), 1), image.dtype)
                 alpha.paste(plane, file, shown)
                 image[:, :, -1] = reduced(plane[:, :, 0], PREVIEW_SCALE)
+        return image
+
+    def _shown(
+        self,
+        file: AecFile,
+        source: Source,
+        wanted: Rect,
+        progress: Progress | None = None,
+        lost: list[int] | None = None,
+    ) -> Samples:
+        """Samples of a rectangle, before the orientation is applied; see `alpha.paste`."""
+        show = partial(self._picture, file.header, source, wanted, progress)
+        if file.header.alpha == DEPTH:
+            return depthcoding.picture(file, wanted, show, lost)
+        image = show()
+        alpha.paste(image, file, wanted, lost)
         return image
 
     def _picture(
@@ -369,7 +377,7 @@ class Codec:
     ) -> Samples:
         """Samples of a rectangle, alpha not yet set, before the orientation is applied."""
         area = tiles.shrunk(wanted, scale)
-        channels = (3 if header.colour is ColourMode.RGB else 1) + header.alpha
+        channels = (3 if header.colour is ColourMode.RGB else 1) + header.has_alpha
         image = np.empty(
             (*tiles.size(area), channels)[: 2 + (channels > 1)], dtype(header.bit_depth)
         )

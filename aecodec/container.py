@@ -22,10 +22,10 @@ from aecodec.errors import (
     ChecksumError,
     FormatError,
     InputError,
-    SignatureError,
     TruncatedError,
     VersionError,
 )
+from aecodec.header import read_fields, require, write_fields
 from aecodec.layout import (
     DEFAULT_CHUNK_LOG2,
     DEFAULT_LIMITS,
@@ -81,14 +81,11 @@ __all__ = [
     "parse",
     "parse_header",
     "read_header",
+    "salvaged",
     "serialise",
 ]
 
 _END = b"\x00"  # stands where a metadata type could begin: no type begins with it
-_LOG2_MIN, _LOG2_MAX, _EFFORT_MAX = 6, 15, 9
-_ALPHA_LOG2_MAX = 13  # the coder of planes takes sides up to 16383
-_DEPTHS = (8, 16)  # bits a sample, by their code in the header
-_ALPHA_MAX = 1
 _MIN_ENTRY = 9  # shortest line of the chunk table: one-byte length, two checksums
 _FIRST_READ = 4096  # bytes
 
@@ -103,35 +100,6 @@ def _is_type(kind: bytes) -> bool:
     return len(kind) == 4 and letter and all(0x20 <= byte <= 0x7E for byte in kind)
 
 
-def _require(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}, not in {low}..{high}")
-
-
-def _serialise_header(header: Header) -> bytes:
-    _require("width", header.width, 1, U32_MAX)
-    _require("height", header.height, 1, U32_MAX)
-    _require("quality", header.quality, 0, QUALITY_MAX)
-    _require("colour mode", header.colour, 0, max(ColourMode))
-    if header.bit_depth not in _DEPTHS:
-        raise InputError(f"bit depth is {header.bit_depth}, not 8 or 16")
-    _require("alpha kind", header.alpha, 0, _ALPHA_MAX)
-    _require("orientation", header.orientation, 1, 8)
-    _require("effort", header.effort, 0, _EFFORT_MAX)
-    _require("precision", header.precision, 0, max(Precision))
-    log2_max = _ALPHA_LOG2_MAX if header.alpha else _LOG2_MAX
-    _require("log2 of the chunk side", header.chunk_log2, _LOG2_MIN, log2_max)
-    _require("length of the model id", len(header.model_id), 8, 8)
-    packed = (
-        VERSION,
-        header.precision | header.alpha << 2 | _DEPTHS.index(header.bit_depth) << 4,
-        header.colour | (header.orientation - 1) << 3,
-        header.effort | (header.chunk_log2 - _LOG2_MIN) << 4,
-    )
-    sizes = write_varint(header.width) + write_varint(header.height) + write_varint(header.quality)
-    return SIGNATURE + bytes(packed) + header.model_id + sizes
-
-
 def serialise(file: AecFile) -> bytes:
     """Turn a file's parts into its bytes; equal parts give equal bytes.
 
@@ -140,15 +108,15 @@ def serialise(file: AecFile) -> bytes:
             is not what the header implies, one is marked damaged, or a metadata type
             is malformed or critical (version 1 defines no critical ones).
     """
-    head = bytearray(_serialise_header(file.header))
+    head = bytearray(write_fields(file.header))
     rows, cols = grid_shape(file.header)
     if len(file.chunks) != rows * cols:
         raise InputError(f"{len(file.chunks)} chunks for a grid of {rows} x {cols}")
     for index, chunk in enumerate(file.chunks):
         if not chunk.ok:
             raise InputError(f"chunk {index} is damaged: a new checksum would hide that")
-        _require(f"payload length of chunk {index}", len(chunk.payload), 0, U32_MAX)
-        _require(f"symbols_crc of chunk {index}", chunk.symbols_crc, 0, U32_MAX)
+        require(f"payload length of chunk {index}", len(chunk.payload), 0, U32_MAX)
+        require(f"symbols_crc of chunk {index}", chunk.symbols_crc, 0, U32_MAX)
         head += write_varint(len(chunk.payload))
         head += struct.pack("<II", zlib.crc32(chunk.payload), chunk.symbols_crc)
     planes = _planes(file)
@@ -162,7 +130,7 @@ def serialise(file: AecFile) -> bytes:
             raise InputError(f"metadata type {item.type!r} is not a letter and 3 ASCII characters")
         if item.type[:1].isupper():
             raise InputError(f"metadata type {item.type!r} is critical; version {VERSION} has none")
-        _require(f"length of metadata {item.type!r}", len(item.data), 0, U32_MAX)
+        require(f"length of metadata {item.type!r}", len(item.data), 0, U32_MAX)
         body = item.type + write_varint(len(item.data)) + item.data
         parts += [body, struct.pack("<I", zlib.crc32(body))]
     return b"".join([*parts, _END])
@@ -179,78 +147,8 @@ def _planes(file: AecFile) -> list[bytes]:
     return planes
 
 
-def _signature(cur: Cursor) -> None:
-    start = bytes(cur.view[: len(SIGNATURE)])
-    if start == SIGNATURE:
-        cur.pos = len(SIGNATURE)
-    elif not start:
-        raise cur.error(SignatureError, "not an .aec file: it is empty")
-    elif SIGNATURE.startswith(start):
-        raise cur.error(TruncatedError, "the file ends inside the signature", len(start))
-    elif start[1:4] == SIGNATURE[1:4]:
-        cause = "the signature is damaged, as by a transfer in text mode (line ends, eighth bit)"
-        raise cur.error(SignatureError, cause)
-    else:
-        raise cur.error(SignatureError, "not an .aec file: it begins with another signature")
-
-
-def _size(cur: Cursor, what: str, limits: Limits) -> int:
-    start = cur.pos
-    value = cur.varint(what)
-    if value == 0:
-        raise cur.error(FormatError, f"the {what} is zero", start)
-    cur.within(f"{what} in pixels", value, limits.max_side)
-    return value
-
-
-def _header(cur: Cursor, limits: Limits) -> Header:
-    _signature(cur)
-    version = cur.byte("the version")
-    if version != VERSION:
-        cause = f"format version {version}; this release reads version {VERSION}"
-        raise cur.error(VersionError, cause, cur.pos - 1)
-    start = cur.pos
-    flags, picture, coding = cur.take(3, "the header")
-    for offset, what, value, known in (
-        (start, "reserved flag bits", flags >> 6, 0),
-        (start, "bit depth code", flags >> 4 & 3, len(_DEPTHS) - 1),
-        (start, "alpha kind", flags >> 2 & 3, _ALPHA_MAX),
-        (start + 1, "reserved picture bits", picture >> 6, 0),
-    ):
-        if value > known:
-            cause = f"{what} {value}: unknown to this release, whose largest is {known}"
-            raise cur.error(VersionError, cause, offset)
-    if picture & 7 > max(ColourMode):
-        raise cur.error(VersionError, f"unknown colour mode {picture & 7}", start + 1)
-    if coding & 15 > _EFFORT_MAX:
-        raise cur.error(FormatError, f"effort {coding & 15} is not in 0..9", start + 2)
-    sides = (_ALPHA_LOG2_MAX if flags >> 2 & 3 else _LOG2_MAX) - _LOG2_MIN
-    if coding >> 4 > sides:
-        raise cur.error(FormatError, f"chunk side code {coding >> 4} is over {sides}", start + 2)
-    model_id = cur.take(8, "the model id")
-    width, height = _size(cur, "width", limits), _size(cur, "height", limits)
-    cur.within(f"pixels in {width} x {height}", width * height, limits.max_pixels)
-    start = cur.pos
-    quality = cur.varint("quality")
-    if quality > QUALITY_MAX:
-        raise cur.error(FormatError, f"quality {quality} is not in 0..{QUALITY_MAX}", start)
-    return Header(
-        width=width,
-        height=height,
-        model_id=model_id,
-        quality=quality,
-        colour=ColourMode(picture & 7),
-        bit_depth=_DEPTHS[flags >> 4 & 3],
-        alpha=flags >> 2 & 3,
-        orientation=(picture >> 3) + 1,
-        effort=coding & 15,
-        precision=Precision(flags & 3),
-        chunk_log2=(coding >> 4) + _LOG2_MIN,
-    )
-
-
 def _header_info(cur: Cursor, limits: Limits) -> HeaderInfo:
-    header = _header(cur, limits)
+    header = read_fields(cur, limits)
     rows, cols = grid_shape(header)
     cur.within("number of chunks", rows * cols, limits.max_chunks)
     shortest = _MIN_ENTRY + (1 if header.alpha else 0)
@@ -374,11 +272,12 @@ def parse(
     info = _header_info(cur, limits)
     cur.need(info.payload_end - info.size + 1, "payload and end marker")
     chunks, alpha = [], []
+    what = "alpha" if info.header.has_alpha else "depth plane"
     for index, entry in enumerate(info.entries):
         payload, ok = _payload(cur, entry, f"chunk {index}", verify)
         chunks.append(Chunk(payload, entry.symbols_crc, ok))
     for index, plane in enumerate(info.alpha):
-        payload, ok = _payload(cur, plane, f"alpha of chunk {index}", verify)
+        payload, ok = _payload(cur, plane, f"{what} of chunk {index}", verify)
         alpha.append(payload if ok else None)
     metadata = _metadata(cur, limits)
     if cur.left:
@@ -396,3 +295,20 @@ def _payload(
         stored = f"stored checksum {entry.payload_crc:08x}, computed {computed:08x}"
         raise cur.error(ChecksumError, f"{what}: {stored}", entry.offset)
     return payload, computed == entry.payload_crc
+
+
+def salvaged(data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None) -> AecFile:
+    """What is left of a damaged or shortened file whose header is whole, without metadata.
+
+    Raises:
+        FormatError: the header is damaged.
+        LimitError: as `parse_header`.
+    """
+    info = parse_header(data, limits=limits, name=name)
+
+    def payload(entry: ChunkEntry | AlphaEntry) -> bytes:
+        return bytes(data[entry.offset : entry.offset + entry.length])
+
+    chunks = tuple(Chunk(payload(e), e.symbols_crc, chunk_ok(data, e)) for e in info.entries)
+    planes = tuple(payload(e) if chunk_ok(data, e) else None for e in info.alpha)
+    return AecFile(info.header, chunks, alpha=planes)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from . import tiles
-from .container import AecFile, ColourMode, Header, chunk_grid
+from .container import AecFile, Chunk, ColourMode, Header, chunk_grid
 from .entropy import ChunkDecoder, symbols_crc
 from .errors import ChecksumError, FormatError
-from .layout import Rect
+from .layout import DEPTH, Rect
 from .model.network import Network
 from .model.quantiser import Symbols, hyper_shape
 from .model.vector_network import AnyNetwork
@@ -40,15 +40,15 @@ def read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:
 def _read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:
     quality, chunk = file.header.quality, file.chunks[number]
     size = tiles.size(tiles.positions(chunk_grid(file.header).rects[number]))
+    if file.header.alpha == DEPTH and not chunk.payload and isinstance(network, Network):
+        return _checked(zeros(network, size), chunk)
     decoder = ChunkDecoder(chunk.payload, network.tables, prior_row(quality))
     if isinstance(network, Network):
         symbols = _hyperprior_symbols(network, decoder, quality, size)
     else:
         symbols = network.quantiser.read(decoder, quality)
     decoder.finish()
-    if symbols_crc(symbols.z, symbols.q) != chunk.symbols_crc:
-        raise ChecksumError("decoded integers fail their checksum")
-    return symbols
+    return _checked(symbols, chunk)
 
 
 def _hyperprior_symbols(
@@ -70,6 +70,19 @@ def _hyperprior_symbols(
     return Symbols(
         z, passes.restore(q).numpy(), passes.restore(index).numpy(), passes.index.numpy()
     )
+
+
+def zeros(network: Network, size: tuple[int, int]) -> Symbols:
+    """Integers that are all 0, of a chunk of so many positions of y; its scales are not known."""
+    q = np.zeros((network.config.latent_channels, *size), np.int32)
+    z = np.zeros((network.config.hyper_channels, *hyper_shape(*size)), np.int32)
+    return Symbols(z, q, q.astype(np.uint8), q.astype(np.uint8))
+
+
+def _checked(symbols: Symbols, chunk: Chunk) -> Symbols:
+    if symbols_crc(symbols.z, symbols.q) != chunk.symbols_crc:
+        raise ChecksumError("decoded integers fail their checksum")
+    return symbols
 
 
 def parts(

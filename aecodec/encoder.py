@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from . import alpha, decoder, tiles
 from .container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
@@ -19,7 +20,7 @@ from .model.quantiser import Symbols
 from .model.vector_network import AnyNetwork
 from .parallel import Workers
 from .progress import Progress, Tally
-from .rate import prior_row
+from .rate import Aim, prior_row
 from .refine import Scene, refine, steps
 from .samples import Samples
 
@@ -32,11 +33,11 @@ class Encoding:
         workers: what chunks are computed on.
         pixels: samples of the picture.
         header: of the file, but for the quality.
-        alpha_quality: see `alpha.encode`.
+        aim: what the file is to be. Where that takes a search, y is kept for further
+            qualities, which takes 4 C / 256 bytes a pixel for C channels; else every chunk
+            is analysed, coded and forgotten.
         metadata: to store behind the picture.
         effort: 0 to 9; see `refine`.
-        keep: whether y is kept for further qualities, which takes 4 C / 256 bytes a
-            pixel for C channels; else every chunk is analysed, coded and forgotten.
         progress: see `progress.Progress`; every quality tried adds the picture to its total.
     """
 
@@ -47,36 +48,52 @@ class Encoding:
         pixels: Samples,
         header: Header,
         *,
-        alpha_quality: float | None = None,
+        aim: Aim,
         metadata: tuple[Metadata, ...] = (),
         effort: int = 0,
-        keep: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self._network = network
         self._workers = workers
         self._pixels = pixels
         self._header = header
-        self._alpha_quality = alpha_quality
+        self._aim = aim
         self._planes: tuple[bytes, ...] | None = None if header.alpha else ()
         self._metadata = metadata
         self._effort = effort
         self._chunks = chunk_grid(header).rects
-        self._kept: dict[int, Scene] | None = {} if keep else None
+        self._kept: dict[int, Scene] | None = {} if aim.searches else None
         self._refined: dict[tuple[int, int], Symbols] = {}
         self._tally = Tally(progress)
 
+    def meet(self) -> bytes:
+        """The file that meets the aim.
+
+        Raises:
+            InputError: a target is out of reach.
+        """
+        file = lru_cache(self.file)  # the last file of a search is its result
+        pixels = self._header.width * self._header.height
+        return file(self._aim.meet(pixels, lambda q: len(file(q)), self.psnr))
+
     def file(self, quality: int) -> bytes:
         """The file at a stored quality, 0 to 3584."""
+        chunks = self._coded(quality)
+        if self._planes is None:
+            self._planes = tuple(self._workers.map(self._plane, range(len(self._chunks))))
+        return self._serialise(quality, chunks, self._planes)
+
+    def _coded(self, quality: int) -> list[Chunk]:
         self._tally.expect(tiles.area(tiles.whole(self._header)))
         chunks: list[Chunk] = []
         for chunk in self._workers.map(partial(self._chunk, quality), range(len(self._chunks))):
             self._tally.did(tiles.area(self._chunks[len(chunks)]))
             chunks.append(chunk)
-        if self._planes is None:
-            self._planes = tuple(self._workers.map(self._plane, self._chunks))
+        return chunks
+
+    def _serialise(self, quality: int, chunks: list[Chunk], planes: tuple[bytes, ...]) -> bytes:
         header = replace(self._header, quality=quality)
-        return serialise(AecFile(header, tuple(chunks), self._metadata, self._planes))
+        return serialise(AecFile(header, tuple(chunks), self._metadata, planes))
 
     def psnr(self, quality: int) -> float:
         """What the file of a stored quality will decode to, in dB over what can be seen."""
@@ -85,7 +102,7 @@ class Encoding:
         self._tally.expect(tiles.area(shown))
         symbols = partial(self._symbols, quality)
         for rect, part in decoder.parts(self._network, self._workers, header, symbols, shown):
-            error = alpha.error(self._pixels[tiles.within(rect, shown)], part)
+            error = self._error(rect, part)
             total += float(np.square(error).sum(dtype=np.float64))
             count += error.size
             self._tally.did(tiles.area(rect))
@@ -98,9 +115,13 @@ class Encoding:
         payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), tables, s.groups)
         return Chunk(payload, symbols_crc(s.z, s.q))
 
-    def _plane(self, chunk: Rect) -> bytes:
-        samples = self._pixels[tiles.within(chunk, tiles.whole(self._header))]
-        return alpha.encode(samples[:, :, -1], self._alpha_quality)
+    def _error(self, rect: Rect, shown: Samples) -> NDArray[np.float32]:
+        """Differences of what can be seen of a rectangle from its decoded colour."""
+        return alpha.error(self._pixels[tiles.within(rect, tiles.whole(self._header))], shown)
+
+    def _plane(self, number: int) -> bytes:
+        samples = self._pixels[tiles.within(self._chunks[number], tiles.whole(self._header))]
+        return alpha.encode(samples[:, :, -1], self._aim.alpha_quality)
 
     def _symbols(self, quality: int, number: int) -> Symbols:
         if self._effort == 0:

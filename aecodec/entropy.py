@@ -195,10 +195,7 @@ class ChunkDecoder:
     def __init__(self, payload: bytes, tables: Tables, row: int) -> None:
         self._tables = tables
         self._row = row
-        words = np.frombuffer(payload + bytes(-len(payload) % 4), dtype="<u4")
-        if len(words) and words[-1] == 0:
-            raise FormatError("entropy-coded data ends in zeros")
-        self._coder = _AnsCoder(words.astype(np.uint32))
+        self._coder = _AnsCoder(_words(payload))
 
     def z(self, shape: tuple[int, int, int]) -> _Ints:
         """ẑ of the given shape (Cz, h, w), int32."""
@@ -246,3 +243,63 @@ class ChunkDecoder:
         magnitude, negative = divmod(code - 1, 2)
         magnitude += bound + 1
         return -magnitude if negative else magnitude
+
+
+class RunWriter:
+    """Runs of symbols, each with a table of its own, in decoding order: one ANS stream."""
+
+    def __init__(self, before: RunWriter | None = None) -> None:
+        self._runs: list[tuple[_Ints, Any]] = [] if before is None else list(before._runs)
+
+    def symbols(self, symbols: NDArray[np.integer[Any]], frequencies: NDArray[np.int64]) -> None:
+        """Append symbols: indices into 2 or more frequencies >= 1 that sum to 2**24."""
+        self._runs.append((symbols.astype(np.int32), _table(frequencies)))
+
+    def bits(self, values: NDArray[np.integer[Any]], count: int) -> None:
+        """Append values that are uniform in 0 … 2**count − 1, count from 1 to 24."""
+        self._runs.append((values.astype(np.int32), _Uniform(1 << count)))
+
+    def payload(self) -> bytes:
+        """The stream, as the payload of a chunk."""
+        coder = _AnsCoder()  # a stack: what is decoded first is pushed last
+        for values, model in reversed(self._runs):
+            coder.encode_reverse(values, model)
+        words = coder.get_compressed().astype("<u4", copy=False)
+        return bytes(words.tobytes().rstrip(b"\0"))
+
+
+class RunReader:
+    """Reads what `RunWriter` wrote, run by run.
+
+    Raises:
+        FormatError: the stream ends in zeros.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        self._coder = _AnsCoder(_words(payload))
+
+    def symbols(self, count: int, frequencies: NDArray[np.int64]) -> _Ints:
+        """The next `count` symbols."""
+        found: _Ints = self._coder.decode(_table(frequencies), count)
+        return found
+
+    def bits(self, count: int, bits: int) -> _Ints:
+        """The next `count` values of so many bits each."""
+        found: _Ints = self._coder.decode(_Uniform(1 << bits), count)
+        return found
+
+    def finish(self) -> None:
+        """Raise `FormatError` unless the stream ends here."""
+        if not self._coder.is_empty():
+            raise FormatError("entropy-coded data is longer than its symbols")
+
+
+def _table(frequencies: NDArray[np.int64]) -> Any:
+    return _Categorical((frequencies - 1).astype(np.float64), perfect=False)  # as in `_model`
+
+
+def _words(payload: bytes) -> NDArray[np.uint32]:
+    words = np.frombuffer(payload + bytes(-len(payload) % 4), dtype="<u4")
+    if len(words) and words[-1] == 0:
+        raise FormatError("entropy-coded data ends in zeros")
+    return words.astype(np.uint32)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from aecodec.container import ColourMode, Header, HeaderInfo, Limits, parse_header, read_header
 from aecodec.errors import InputError
+from aecodec.layout import DEPTH
 from aecodec.rate import quality_from_index
 
 StrPath = str | os.PathLike[str]
@@ -25,6 +26,8 @@ class FileInfo:
         mode: "L" (gray), "LA" (gray and alpha), "RGB" or "RGBA".
         bit_depth: bits a sample, 8 or 16.
         alpha_bytes: what alpha takes of the file; None if there is none.
+        depth_bytes: of a depth map, what its holes and the bound of its error take of the
+            file; None for any other picture.
         quality: 1.0 to 100.0, as given to `encode`.
         model_id: identity of the weights, 16 hexadecimal digits.
         bytes: size of the whole file.
@@ -42,6 +45,7 @@ class FileInfo:
     mode: str
     bit_depth: int
     alpha_bytes: int | None
+    depth_bytes: int | None
     quality: float
     model_id: str
     bytes: int
@@ -84,17 +88,19 @@ def info(src: StrPath | bytes | BinaryIO, *, limits: Limits | None = None) -> Fi
 
 def mode(header: Header) -> str:
     """L, LA, RGB or RGBA, whatever the depth."""
-    return ("L" if header.colour is ColourMode.GRAY else "RGB") + ("A" if header.alpha else "")
+    return ("L" if header.colour is ColourMode.GRAY else "RGB") + ("A" if header.has_alpha else "")
 
 
 def _file_info(found: HeaderInfo, size: int) -> FileInfo:
     head = found.header
+    planes = sum(plane.length for plane in found.alpha)
     return FileInfo(
         width=head.width,
         height=head.height,
         mode=mode(head),
         bit_depth=head.bit_depth,
-        alpha_bytes=sum(plane.length for plane in found.alpha) if head.alpha else None,
+        alpha_bytes=planes if head.has_alpha else None,
+        depth_bytes=planes if head.alpha == DEPTH else None,
         quality=quality_from_index(head.quality),
         model_id=head.model_id.hex(),
         bytes=size,

@@ -19,6 +19,9 @@ DEFAULT_CHUNK_LOG2 = 10  # chunks of 1024 x 1024 pixels
 STRIDE = 16  # pixels per position of y, each way
 EXIF, ICC, XMP = b"eXIF", b"iCCP", b"xMP "  # metadata types this release writes
 PREVIEW = b"pREV"  # metadata type: the picture at one eighth, as an .aec file
+NO_PLANES, ALPHA, DEPTH = 0, 1, 2  # what lies beside the colour of every chunk
+MAX_ERROR = 32767  # mm: the largest bound of the error of a depth map
+DEPTH_MARGIN = 1  # mm by which the network's picture, rounded, may differ between machines
 PREVIEW_SCALE = 8  # pixels of the picture per pixel of a preview, each way
 
 
@@ -71,7 +74,8 @@ class Header:
         quality: gain index, 0 to `QUALITY_MAX`: `QUALITY_STEPS` times the continuous q.
         colour: colour mode.
         bit_depth: bits a sample, of colour and alpha; 8 or 16.
-        alpha: kind of alpha channel: 0 none, 1 a lossless plane beside every chunk.
+        alpha: what planes lie beside every chunk: `NO_PLANES`, `ALPHA`, an alpha channel,
+            or `DEPTH`, holes and residuals of a depth map.
         orientation: EXIF orientation to apply after decoding, 1 to 8.
         effort: encoder effort, 0 to 9 (information only).
         precision: encoder arithmetic (information only).
@@ -89,6 +93,11 @@ class Header:
     effort: int = 0
     precision: Precision = Precision.FLOAT32
     chunk_log2: int = DEFAULT_CHUNK_LOG2
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the picture has an alpha channel."""
+        return self.alpha == ALPHA
 
     @property
     def q(self) -> float:
@@ -124,8 +133,9 @@ class AecFile:
     """A whole file: header, chunks in raster order, metadata in file order.
 
     Attributes:
-        alpha: with an alpha channel, each chunk's plane as `aecodec.alpha` codes it:
-            empty if opaque, None if `parse(verify=False)` found it damaged.
+        alpha: each chunk's plane, if the header says that there are any, as `aecodec.alpha`
+            or `aecodec.depthplane` codes it: empty if opaque or without holes, None if
+            `parse(verify=False)` found it damaged.
     """
 
     header: Header

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import InputError
-from .layout import QUALITY_MAX, QUALITY_STEPS
+from .layout import DEPTH_MARGIN, MAX_ERROR, QUALITY_MAX, QUALITY_STEPS
 
 DEFAULT_QUALITY = 75.0
 
@@ -29,9 +29,12 @@ class Aim:
         target_psnr: dB over all colour samples that can be seen, met from above.
         alpha_quality: beside it, of the alpha channel: 1 (opaque or transparent) to 99
             (half of the levels); 100 and None are lossless.
+        max_error: of a depth map: what no reading may be off by, in whole millimetres. With
+            a quality at least 1; without one 0, too, and the smallest file is looked for.
 
     Raises:
-        InputError: more than one is given, or a quality is not within 1..100.
+        InputError: more than one is given, a quality is not within 1..100, or a bound
+            cannot be promised.
     """
 
     quality: float | None = None
@@ -39,6 +42,7 @@ class Aim:
     target_bpp: float | None = None
     target_psnr: float | None = None
     alpha_quality: float | None = None
+    max_error: int | None = None
 
     def __post_init__(self) -> None:
         aims = (self.quality, self.target_size, self.target_bpp, self.target_psnr)
@@ -49,6 +53,16 @@ class Aim:
         quality = self.alpha_quality
         if quality is not None and not (math.isfinite(quality) and 1 <= quality <= 100):
             raise InputError(f"alpha quality must lie within 1..100, not {quality:g}")
+        if self.max_error is not None:
+            self._check_max_error(self.max_error)
+
+    def _check_max_error(self, bound: int) -> None:
+        if isinstance(bound, bool) or int(bound) != bound or not 0 <= bound <= MAX_ERROR:
+            raise InputError(f"max_error must be a whole number of mm, 0..{MAX_ERROR}, not {bound}")
+        if (self.target_size, self.target_bpp, self.target_psnr) != (None, None, None):
+            raise InputError("max_error decides the size: it takes no target beside it")
+        if self.quality is not None and bound < DEPTH_MARGIN:
+            raise InputError(f"max_error with a quality must be at least {DEPTH_MARGIN} mm")
 
     @property
     def fixed(self) -> int | None:
@@ -56,6 +70,11 @@ class Aim:
         if (self.target_size, self.target_bpp, self.target_psnr) != (None, None, None):
             return None
         return quality_index(DEFAULT_QUALITY if self.quality is None else self.quality)
+
+    @property
+    def searches(self) -> bool:
+        """Whether several qualities are tried, or one is decoded again."""
+        return self.fixed is None or self.max_error is not None
 
     def meet(
         self, pixels: int, size_at: Callable[[int], int], psnr_at: Callable[[int], float]

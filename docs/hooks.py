@@ -16,7 +16,12 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace markers; MkDocs calls this for every page."""
-    fillings = {"kodak-table": kodak_table, "effort-table": effort_table, "commands": commands}
+    fillings = {
+        "kodak-table": kodak_table,
+        "effort-table": effort_table,
+        "depth-table": depth_table,
+        "commands": commands,
+    }
     for name, text in fillings.items():
         if f"<!-- {name} -->" in markdown:
             markdown = markdown.replace(f"<!-- {name} -->", text())
@@ -44,6 +49,11 @@ def effort_table() -> str:
     """What every measured effort costs and brings, once that has been measured."""
     table = RESULTS / "effort" / "effort.md"
     return table.read_text(encoding="utf-8") if table.exists() else ""
+
+
+def depth_table() -> str:
+    """Depth maps beside other codecs."""
+    return (RESULTS / "depth" / "depth.md").read_text(encoding="utf-8")
 
 
 def commands() -> str:

@@ -239,7 +239,7 @@ def test_best_effort_reading_of_a_damaged_alpha_plane() -> None:
         (e.VersionError, "reserved flag", seal(head(flags=0x40), b"\x00")),
         (e.VersionError, "reserved flag", seal(head(flags=0x80), b"\x00")),
         (e.VersionError, "bit depth", seal(head(flags=0x20), b"\x00")),
-        (e.VersionError, "alpha kind 2", seal(head(flags=0x08), b"\x00")),
+        (e.VersionError, "alpha kind 3", seal(head(flags=0x0C), b"\x00")),
         (e.VersionError, "reserved picture", seal(head(picture=0x41), b"\x00")),
         (e.VersionError, "reserved picture", seal(head(picture=0x81), b"\x00")),
         (e.VersionError, "colour mode 2", seal(head(picture=2), b"\x00")),

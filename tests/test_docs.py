@@ -1,7 +1,8 @@
 """The manual is true: its examples run, and it names all there is.
 
 In README.md and docs/*.md, blocks marked `python` and `sh` are run, page by page, in a folder with
-a photograph in `photo.png` and `image`, one with alpha in `logo.png`, a folder `photos` and a
+a photograph in `photo.png` and `image`, one with alpha in `logo.png`, a depth map in `depth.png`,
+a folder `photos` and a
 damaged `broken.aec`. Blocks without a mark are not.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from depth_scenes import scene
 from PIL import Image
 from sybil import Sybil
 from sybil.example import Example
@@ -58,6 +60,7 @@ def folder(
     """The current folder of an example."""
     Image.fromarray(china).save(tmp_path / "photo.png")
     Image.fromarray(np.dstack([photo, photo[:, :, 0]])).save(tmp_path / "logo.png")
+    Image.fromarray(scene(96, 128)).save(tmp_path / "depth.png")
     (tmp_path / "photos").mkdir()
     Image.fromarray(photo[:64, :64]).save(tmp_path / "photos" / "flower.png")
     middle = len(coded_in_chunks) * 3 // 4

@@ -75,7 +75,7 @@ def test_the_size_of_images_is_said_once() -> None:
         ('schedule = "linear"', "schedule must be one of"),
         ('family = "vae"', "family must be one of hyperprior, bottleneck"),
         ('family = "bottleneck"\npatch = 128', "'patch' is for the family hyperprior"),
-        ("[data]\nheight = 64\nwidth = 64", "'data' is for the family bottleneck"),
+        ("[data]\nheight = 64\nwidth = 64", r"'height' in .data. is for the family bottleneck"),
         ("[loss]\nkl = 1.0", "variational = true"),
         ("[loss]\nmse = 0.0", "a weight over 0"),
         ("[loss]\nmse = -1.0", "must not be negative"),

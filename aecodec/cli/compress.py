@@ -8,6 +8,7 @@ import click
 
 from aecodec import api
 from aecodec.cli import many, options
+from aecodec.layout import MAX_ERROR
 
 HELP = """Code image files as .aec files.
 
@@ -27,6 +28,7 @@ Examples:
   aecodec compress 'photos/**/*.jpg' --out coded --json
   aecodec compress - - <photo.png >photo.aec
   aecodec compress photo.png photo.aec --preview
+  aecodec compress depth.png depth.aec --model depth --max-error 5
 """
 
 
@@ -56,6 +58,12 @@ Examples:
     "--alpha-quality",
     type=click.FloatRange(1, 100),
     help="1 (opaque or transparent) to 100 (alpha without loss).  [default: 100]",
+)
+@click.option(
+    "--max-error",
+    type=click.IntRange(0, MAX_ERROR),
+    metavar="MM",
+    help="Depth maps: no reading is off by more; 0 is lossless.",
 )
 @options.strip
 @options.model(api.DEFAULT_MODEL, "Installed model, or a weights file.  [default: photo]")

@@ -61,6 +61,8 @@ def _text(source: Path, found: FileInfo) -> str:
     }
     if found.alpha_bytes is not None:
         lines["alpha"] = f"{found.alpha_bytes} bytes"
+    if found.depth_bytes is not None:
+        lines["depth"] = f"{found.depth_bytes} bytes for holes and errors"
     if found.orientation != 1:
         lines["orientation"] = found.orientation
     if not found.complete:

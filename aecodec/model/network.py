@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..depth import depth_range
 from ..entropy import Tables
 from ..errors import InputError, WeightsError
 from ..layout import Header
 from ..samples import Samples, dtype
 from .autoencoder import Autoencoder
 from .config import ModelConfig
-from .precision import pick_precision
+from .precision import exact_enough, pick_precision
 from .quantiser import Quantiser
 from .scale_head import IntegerScaleHead
 from .weights import as_int32, find_model, load_weights, part
@@ -46,6 +47,9 @@ class Network:
             self.device = torch.device(device)
         except RuntimeError as error:
             raise InputError(f"unknown device '{device}'") from error
+        self.depth = depth_range(self.info.meta)
+        if self.depth is not None:
+            precision = exact_enough(precision)
         self.dtype = pick_precision(precision, self.device)
         try:
             with torch.random.fork_rng(devices=[]):  # initialised, then overwritten: 0.1 s, where
@@ -98,10 +102,10 @@ class Network:
         return None
 
     def to_input(self, pixels: Samples) -> Tensor:
-        """(h, w, 3) uint8 or uint16 -> (1, 3, h, w) float32 in [-0.5, 0.5]."""
+        """(h, w, 3) uint8 or uint16 -> (1, 3, h, w) float32 in [-0.5, 0.5]; depth to 1.5."""
         deep = pixels.dtype == np.uint16
         x = torch.tensor(pixels.astype(np.int32) if deep else pixels).to(self.device)
-        return x.permute(2, 0, 1)[None].float().div_(65535 if deep else 255).sub_(0.5)
+        return x.permute(2, 0, 1)[None].float().div_(self._top(16 if deep else 8)).sub_(0.5)
 
     def analyse(self, pixels: Samples) -> Tensor:
         """(h, w, 3) uint8 or uint16, sides multiples of 16 -> y (C, h/16, w/16) float32."""
@@ -112,21 +116,29 @@ class Network:
         """ŷ (1, C, h, w) float32, quality in [0, 7] -> (1, 3, 16h, 16w) float32."""
         q = torch.full((1,), quality, device=self.device)
         latents = latents.contiguous(memory_format=torch.channels_last)
-        x: Tensor = self._net.synthesis(latents, q)
+        if self.depth is None:
+            x: Tensor = self._net.synthesis(latents, q)
+        else:  # bounds of its error hold for float32, not for what Nvidia's TF32 makes of it
+            with torch.backends.cudnn.flags(allow_tf32=False):
+                x = self._net.synthesis(latents, q)
         return x
 
     def synthesise(self, latents: Tensor, quality: float, depth: int = 8) -> Samples:
         """ŷ (C, h, w) float32, continuous quality in [0, 7] -> (16h, 16w, 3) of 8 or 16 bits."""
-        return samples_of(self.decode(latents[None], quality)[0], depth)
+        return samples_of(self.decode(latents[None], quality)[0], depth, self._top(depth))
 
     def preview(self, latents: Tensor, depth: int = 8) -> Samples:
         """ŷ (C, h, w) float32 -> (2h, 2w, 3): one eighth of what `synthesise` gives."""
-        return samples_of(self._net.synthesis.eighth(latents[None])[0], depth)
+        return samples_of(self._net.synthesis.eighth(latents[None])[0], depth, self._top(depth))
+
+    def _top(self, depth: int) -> int:
+        """The sample that a network sees as 0.5."""
+        return 2**depth - 1 if self.depth is None else self.depth.maximum
 
 
 def samples_of(x: Tensor, depth: int, maximum: int = 0) -> Samples:
     """Pixels (3, h, w), +0.5 being `maximum` (0: the largest there is) -> samples (h, w, 3)."""
-    top = maximum or 2**depth - 1
-    x = x.add_(0.5).mul_(top).round_().clamp_(0, top).permute(1, 2, 0)
+    top = 2**depth - 1
+    x = x.add_(0.5).mul_(maximum or top).round_().clamp_(0, top).permute(1, 2, 0)
     pixels: Samples = x.to(torch.uint8 if depth == 8 else torch.int32).cpu().numpy()
     return pixels.astype(dtype(depth), copy=False)

@@ -28,3 +28,14 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         raise InputError(f"unknown precision '{name}' (auto, {', '.join(PRECISIONS)})")
     return PRECISIONS[name]
+
+
+def exact_enough(name: str) -> str:
+    """The precision for depth, whose bounds of the error need at least float32.
+
+    Raises:
+        InputError: one that is not enough.
+    """
+    if name == "bfloat16":
+        raise InputError("models for depth run in float32 or float64, not in bfloat16")
+    return "float32" if name == "auto" else name

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..depth import DepthRange
 from ..entropy import Tables
 from ..errors import InputError, ModelError, UnsupportedImageError, WeightsError
 from ..layout import ColourMode, Header
@@ -41,6 +42,7 @@ class VectorNetwork:
     """
 
     halo = None  # a vector has no neighbours
+    depth: DepthRange | None = None  # it keeps no holes: no mode for depth maps
 
     def __init__(self, model: str | Path, *, device: str, precision: str) -> None:
         tensors, self.info = load_weights(find_model(model))

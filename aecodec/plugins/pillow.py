@@ -5,10 +5,10 @@
     >>> Image.open("photo.aec").size       # reads the header alone
     (528, 352)
 
-Options of `save`: quality, target_size, target_bpp, target_psnr, effort, alpha_quality, preview,
-model, exif, icc_profile, xmp. `Image.draft` and `Image.thumbnail` decode the preview where it is
-large enough. imageio reads and writes through Pillow. Of 16 bits a sample Pillow keeps those of
-gray (mode I;16); colour becomes 8 bits.
+Options of `save`: quality, target_size, target_bpp, target_psnr, effort, alpha_quality,
+max_error, preview, model, exif, icc_profile, xmp. `Image.draft` and `Image.thumbnail` decode the
+preview where it is large enough. imageio reads and writes through Pillow. Of 16 bits a sample
+Pillow keeps those of gray (mode I;16); colour becomes 8 bits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from aecodec.rate import quality_from_index
 
 FORMAT = "AEC"
 MIME = "image/x-aec"
-_OPTIONS = ("target_size", "target_bpp", "target_psnr", "alpha_quality", "effort", "preview")
+_OPTIONS = (
+    *("target_size", "target_bpp", "target_psnr", "alpha_quality", "max_error"),
+    *("effort", "preview"),
+)
 
 
 class AecImageFile(ImageFile.ImageFile):

@@ -34,8 +34,9 @@ _OF_FAMILY = {
         "sampling",
         "validation_fraction",
     ),
-    BOTTLENECK: ("data", "augment"),
+    BOTTLENECK: ("augment",),
 }
+_PATCHES_DATA = ("bits", "maximum", "invalid")  # of [data], what the hyperprior looks at
 _SECTIONS = {"data": DataConfig, "augment": AugmentConfig, "loss": LossConfig}
 _SHARED = ("height", "width", "channels", "bits")  # by [data] and the [model] of a bottleneck
 _NOT_NEGATIVE = (
@@ -129,6 +130,11 @@ class TrainConfig:
                 default = fields[name].default if make is dataclasses.MISSING else make()
                 if getattr(self, name) != default:
                     raise TrainingError(f"'{name}' is for the family {family}, not {self.family}")
+        for f in dataclasses.fields(DataConfig) if self.family == HYPERPRIOR else ():
+            if f.name not in _PATCHES_DATA and getattr(self.data, f.name) != f.default:
+                raise TrainingError(
+                    f"'{f.name}' in [data] is for the family {BOTTLENECK}, not {HYPERPRIOR}"
+                )
         if self.loss.kl and not getattr(self.model, "variational", False):
             raise TrainingError("'kl' in [loss] needs a bottleneck with variational = true")
 

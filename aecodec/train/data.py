@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import TrainingError
+from ..depth import LARGEST, filled
+from ..errors import InputError, TrainingError
+from .prepare import DataConfig, load
 
 log = logging.getLogger(__name__)
 
+_EIGHT_BITS = DataConfig()
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
@@ -56,8 +60,29 @@ def load_rgb(path: Path) -> np.ndarray | None:
         return None
 
 
+def load_image(path: Path, data: DataConfig) -> np.ndarray | None:
+    """Decode to (H, W, 3) uint8; or, as `data` has 16 bits, to (H, W, 1) float32.
+
+    Of depth maps (`invalid = 0`) holes, and what is over the maximum, are filled as the
+    codec does it; a file that cannot be decoded is logged and gives None.
+    """
+    if data.bits == 8:
+        return load_rgb(path)
+    try:
+        samples = load(path, data)
+    except InputError as error:
+        log.warning("%s", error)
+        return None
+    if samples.ndim != 2:
+        log.warning("%s: skipped: 16 bits a sample in colour", path)
+        return None
+    if data.invalid == 0:
+        samples = filled(np.where(samples > data.maximum, 0, samples), LARGEST)
+    return samples[:, :, None].astype(np.float32)
+
+
 class PatchSource:
-    """Random crops with flips and transposes from images held in memory as uint8.
+    """Random crops with flips and transposes from images held in memory.
 
     Args:
         paths: image files; those smaller than a patch are skipped.
@@ -65,6 +90,7 @@ class PatchSource:
         sampling: file-name pattern -> weight; an image that matches none weighs 1.
         device: where the pixels live and the crops are made.
         seed: of the sequence of patches.
+        data: bits a sample, and the sample value that becomes +0.5.
 
     Raises:
         TrainingError: no image is large enough.
@@ -77,9 +103,10 @@ class PatchSource:
         sampling: dict[str, float],
         device: torch.device,
         seed: int,
+        data: DataConfig = _EIGHT_BITS,
     ) -> None:
         with ThreadPoolExecutor() as pool:
-            images = list(pool.map(load_rgb, paths))
+            images = list(pool.map(partial(load_image, data=data), paths))
         kept = [
             (path, image)
             for path, image in zip(paths, images, strict=True)
@@ -88,18 +115,19 @@ class PatchSource:
         if not kept:
             raise TrainingError(
                 f"none of {len(paths)} images can be used: "
-                f"they must have 8 bits a sample and at least {patch} pixels each way"
+                f"they must have {data.bits} bits a sample and at least {patch} pixels each way"
             )
         if len(kept) < len(paths):
             log.warning("%d of %d images skipped", len(paths) - len(kept), len(paths))
         self.patch = patch
         self.device = device
+        self._maximum = data.maximum
         sizes = torch.tensor([image.shape[:2] for _, image in kept])
         self._starts = (sizes.prod(dim=1).cumsum(0) - sizes.prod(dim=1)).to(device)
         self._sizes = sizes.to(device)
         self._weights = torch.tensor([_weight(path.name, sampling) for path, _ in kept])
         self._weights = self._weights.to(device)
-        flat = np.concatenate([image.reshape(-1, 3) for _, image in kept])
+        flat = np.concatenate([image.reshape(-1, image.shape[2]) for _, image in kept])
         self._pixels = torch.from_numpy(flat).to(device)
         self.generator = torch.Generator(device=device).manual_seed(seed)
         self.count = len(kept)
@@ -123,9 +151,10 @@ class PatchSource:
         y = corner[:, 0, None, None] + rows
         x = corner[:, 1, None, None] + cols
         index = self._starts[which][:, None, None] + y * self._sizes[which][:, 1, None, None] + x
-        picked = self._pixels.index_select(0, index.flatten()).view(size, p, p, 3)
+        picked = self._pixels.index_select(0, index.flatten()).view(size, p, p, -1)
         # (B, p, p, 3) permuted to (B, 3, p, p) is channels last already
-        return picked.permute(0, 3, 1, 2).float().div_(255).sub_(0.5)
+        picked = picked.expand(-1, -1, -1, 3).permute(0, 3, 1, 2)
+        return picked.float().div(self._maximum).sub_(0.5)
 
 
 def _weight(name: str, sampling: dict[str, float]) -> float:
@@ -135,16 +164,19 @@ def _weight(name: str, sampling: dict[str, float]) -> float:
     return 1.0
 
 
-def validation_batches(paths: list[Path], patch: int, device: torch.device) -> list[Tensor]:
+def validation_batches(
+    paths: list[Path], patch: int, device: torch.device, data: DataConfig = _EIGHT_BITS
+) -> list[Tensor]:
     """Centre crops of the validation images, in batches of 8, scaled like training."""
     crops = []
     for path in paths:
-        image = load_rgb(path)
+        image = load_image(path, data)
         if image is None or min(image.shape[:2]) < patch:
             continue
         top, left = ((side - patch) // 2 for side in image.shape[:2])
         crops.append(torch.from_numpy(image[top : top + patch, left : left + patch].copy()))
     if not crops:
         return []
-    stack = torch.stack(crops).permute(0, 3, 1, 2).float().div_(255).sub_(0.5)
+    stack = torch.stack(crops).expand(-1, -1, -1, 3).permute(0, 3, 1, 2)
+    stack = stack.float().div(data.maximum).sub_(0.5)
     return [part.to(device) for part in torch.split(stack, 8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -25,8 +26,9 @@ from ..model.quantiser import Quantiser
 from ..model.scale_head import IntegerScaleHead, quantise
 from ..model.weights import save_weights
 from . import checkpoint
-from .data import find_images, load_rgb, split
+from .data import find_images, load_image, split
 from .export_bottleneck import export_bottleneck
+from .prepare import DataConfig
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,11 @@ def hyper_tables(counts: _Counts) -> dict[str, Tensor]:
 
 
 def count_symbols(
-    network: Autoencoder, head: IntegerScaleHead, paths: Sequence[Path], deadzone: float
+    network: Autoencoder,
+    head: IntegerScaleHead,
+    paths: Sequence[Path],
+    deadzone: float,
+    data: DataConfig,
 ) -> tuple[_Counts, _Counts]:
     """Code images at all quality rows and count residuals by scale index, and ẑ."""
     config = network.config
@@ -111,11 +117,12 @@ def count_symbols(
     rng = np.random.default_rng(0)
     channel = np.arange(config.hyper_channels)[:, None, None]
     for path in tqdm(paths, desc="counting symbols", unit="image"):
-        image = load_rgb(path)
+        image = load_image(path, data)
         if image is None:
             continue
         h, w = (min(side, 512) // 16 * 16 for side in image.shape[:2])
-        x = torch.from_numpy(image[:h, :w].copy()).permute(2, 0, 1)[None].float() / 255 - 0.5
+        x = torch.from_numpy(image[:h, :w].copy()).expand(-1, -1, 3).permute(2, 0, 1)[None]
+        x = x.float() / data.maximum - 0.5
         y = network.analysis(x.contiguous(memory_format=torch.channels_last))[0]
         for row in range(QUALITY_ROWS):
             jitter = int(rng.integers(-QUALITY_STEPS // 2, QUALITY_STEPS // 2))
@@ -161,6 +168,7 @@ def export(
             raise InputError(f"the family {BOTTLENECK} has no deadzone")
         return export_bottleneck(run, images, target, description=description, count=count)
     config = ModelConfig.from_dict(dict(meta["config"]["model"]))
+    data = DataConfig.from_dict(dict(meta["config"].get("data", {})))
     network = Autoencoder(config)
     with safe_open(path, "pt") as file:
         names = [k for k in file.keys() if k.startswith("ema.")]  # noqa: SIM118
@@ -176,7 +184,7 @@ def export(
     paths, _ = split(find_images(images), float(meta["config"]["validation_fraction"]))
     chosen = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))[: count or IMAGES]]
     head = IntegerScaleHead(integers, torch.device("cpu"))
-    y_counts, z_counts = count_symbols(network, head, chosen, deadzone)
+    y_counts, z_counts = count_symbols(network, head, chosen, deadzone, data)
     tensors = {f"net.{k}": v.half() for k, v in state.items() if not k.startswith("scale_")}
     tensors |= {f"scale_head.{k}": v for k, v in integers.items()}
     tensors |= residual_tables(config, y_counts) | hyper_tables(z_counts)
@@ -186,6 +194,7 @@ def export(
         tensors,
         {
             "config": config.to_json(),
+            "data": json.dumps(dataclasses.asdict(data), sort_keys=True),
             "description": description,
             "deadzone": str(deadzone),
             "training": json.dumps(training, sort_keys=True),

@@ -42,10 +42,10 @@ class HyperpriorTask(Task):
         assert isinstance(config.model, ModelConfig)
         training, held_out = split(find_images(images), config.validation_fraction)
         self.source = PatchSource(
-            training, config.patch, config.sampling, self.device, config.seed + 1
+            training, config.patch, config.sampling, self.device, config.seed + 1, config.data
         )
         self.generator = self.source.generator
-        self.validation = validation_batches(held_out, config.patch, self.device)
+        self.validation = validation_batches(held_out, config.patch, self.device, config.data)
         self.validates = bool(self.validation)
         self.distortion = Distortion(config.loss, (config.patch, config.patch), self.device)
         self.shape = config.model

@@ -1,0 +1,79 @@
+"""Depth maps: 16-bit gray in millimetres, 0 where the camera has no reading.
+
+A model is one for depth if the section `data` of its metadata says so: 16 bits a sample, and
+an `invalid` value of 0. Its `maximum` is the depth that its network sees as +0.5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .alpha import fill
+from .errors import WeightsError
+from .samples import Samples
+
+LARGEST = 65535
+"""The largest depth, in millimetres."""
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """How millimetres become what a network sees: linearly, 0 as −0.5, `maximum` as +0.5.
+
+    Depths up to twice the maximum, +1.5, are told apart; those above are taken as that.
+    """
+
+    maximum: int
+
+    @property
+    def limit(self) -> int:
+        """The largest depth that a network sees, in millimetres."""
+        return min(2 * self.maximum, LARGEST)
+
+
+def depth_range(meta: Mapping[str, str]) -> DepthRange | None:
+    """The range of a model for depth, from the metadata of its weights; None for any other.
+
+    Raises:
+        WeightsError: the section `data` is malformed.
+    """
+    try:
+        data = json.loads(meta.get("data", "{}"))
+        if data.get("bits") != 16 or data.get("invalid") != 0:
+            return None
+        maximum = int(data.get("maximum", LARGEST))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"the metadata `data` is malformed: {error}") from error
+    if not 1 <= maximum <= LARGEST:
+        raise WeightsError(f"the metadata `data` has a maximum of {maximum}")
+    return DepthRange(maximum)
+
+
+def readings(samples: Samples) -> NDArray[np.bool_]:
+    """Which pixels (h, w) have a reading."""
+    found: NDArray[np.bool_] = samples > 0
+    return found
+
+
+def filled(samples: Samples, limit: int) -> Samples:
+    """Depths as a network sees them: up to the limit, holes filled smoothly.
+
+    Args:
+        samples: (h, w) `uint16` in millimetres.
+        limit: in millimetres.
+
+    Returns:
+        (h, w) `uint16`; without any reading all of it is a quarter of the limit.
+    """
+    seen = readings(samples)
+    shown = np.minimum(samples, limit)
+    if seen.all():
+        return shown
+    if not seen.any():
+        return np.full_like(samples, max(limit // 4, 1))
+    return fill(shown[:, :, None], seen)[:, :, 0]
