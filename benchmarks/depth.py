@@ -19,6 +19,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import imagecodecs
@@ -49,13 +50,14 @@ def jpeg_xl(depth: np.ndarray, bound: int) -> Coded:
 
 def jpeg_ls(depth: np.ndarray, bound: int) -> Coded:
     """Near-lossless JPEG-LS, which has a bound of its own."""
-    data = imagecodecs.jpegls_encode(filled(depth, 65535), level=bound)
-    return len(data) + bitmap(depth), masked(imagecodecs.jpegls_decode(data), depth)
+    shown, extra = without_holes(depth)
+    data = imagecodecs.jpegls_encode(shown, level=bound)
+    return len(data) + extra, masked(imagecodecs.jpegls_decode(data), depth)
 
 
 def jpeg_2000(depth: np.ndarray, bound: int) -> Coded:
     """JPEG 2000 at the lowest rate that keeps the bound; or lossless, if that is smaller."""
-    shown, extra = filled(depth, 65535), bitmap(depth)
+    shown, extra = without_holes(depth)
     lossless = imagecodecs.jpeg2k_encode(shown, reversible=True, level=0)
     best = (len(lossless) + extra, depth)
     low, high = 40.0, 130.0  # dB
@@ -71,8 +73,9 @@ def jpeg_2000(depth: np.ndarray, bound: int) -> Coded:
 
 def jpeg_2000_at(depth: np.ndarray, level: float) -> Coded:
     """Lossy JPEG 2000 at a PSNR."""
-    data = imagecodecs.jpeg2k_encode(filled(depth, 65535), reversible=False, level=level)
-    return len(data) + bitmap(depth), masked(imagecodecs.jpeg2k_decode(data), depth)
+    shown, extra = without_holes(depth)
+    data = imagecodecs.jpeg2k_encode(shown, reversible=False, level=level)
+    return len(data) + extra, masked(imagecodecs.jpeg2k_decode(data), depth)
 
 
 PEERS: dict[str, Callable[[np.ndarray, int], Coded]] = {
@@ -90,10 +93,17 @@ def rounded(depth: np.ndarray, bound: int) -> np.ndarray:
     return np.where(depth > 0, near, 0).astype(np.uint16)
 
 
-def bitmap(depth: np.ndarray) -> int:
-    """Bytes of a lossless image that says where the holes are; 0 if there are none."""
+def without_holes(depth: np.ndarray) -> tuple[np.ndarray, int]:
+    """A depth map with its holes filled, and the bytes of a lossless image that says where."""
+    return _without_holes(depth.tobytes(), depth.shape)
+
+
+@lru_cache(maxsize=1)
+def _without_holes(data: bytes, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+    depth = np.frombuffer(data, np.uint16).reshape(shape)
     seen = (depth > 0).astype(np.uint8)
-    return 0 if seen.all() else len(imagecodecs.jpegxl_encode(seen, lossless=True, effort=9))
+    size = 0 if seen.all() else len(imagecodecs.jpegxl_encode(seen, lossless=True, effort=9))
+    return filled(depth, 65535), size
 
 
 def masked(shown: np.ndarray, depth: np.ndarray) -> np.ndarray:

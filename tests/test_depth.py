@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import WEIGHTS
-from depth_scenes import depth_maps, error, scene
+from depth_scenes import depth_maps, error, golden_depth, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -260,6 +260,46 @@ def test_the_orientation_turns_depth(codec, chunked):
     header = dataclasses.replace(file.header, orientation=6)
     turned = codec.decode(container.serialise(dataclasses.replace(file, header=header)))
     np.testing.assert_array_equal(turned, np.rot90(codec.decode(chunked[1]["levels"]), -1))
+
+
+# ---- with the model of the release ----
+
+
+LOSSLESS = (
+    "894145430d0a1a0a0118004058d97d8f9bee25951814000000000000e27ddab9d10301c3972b8c3a116b039524"
+    "6c4626dcc8064f22007fc607d21c1e03bf7703d38fcd95e59d0287c500cb1c7cb15cb5bea7e0c6e692ced2e925"
+    "c79d06730e39ab66ab09694c4f15960ad213f4a721da050e23e6ddcd62d2dcd5f013d01ac852e3b0bfa44dc36a"
+    "5086c7c20abcb8b3a150ed735e04ff386edf9786b3d9840dabd70e7263fae14c3bf1a1f6eae46a9816aa0f715b"
+    "8938075f29a3d9c5d4c0e418cedd6832e6e3942e8d6c886dc4105496a81d6bf3b55918e41ebe99fc0f711dbf51"
+    "330b7feb9f1d8fd4a2c7f64f905395f1b36cdd0f5d4ef3b3b8376fe9447109a18f174dcc1ee0b224658de5008c"
+    "fc0de63d8928ddab2f96927a4a267c90738fd96a3e1ccc8320b2db7cba9348a6a42cf0bc15b3eb97b0f629ccb1"
+    "5eb43215c8f092b0f3a7d6f68bf3d7fd7af4209abcf3242093fd83613802a98d3a2b272b3e05efc67e7b7625ce"
+    "0a4b471a6fc55f3365f71599091de456930990bacb6cddffffa2ddffffdcebffffffeaffffffbadaf43ab90803"
+    "93810dbe00d210359770bbbcbbb95c8b51a7c9337949540fb2875e3dff17090ceee7a1954322319b1dcde2e7d4"
+    "ef0e19333b1b07e28a7fdce25356d0f0ee63ce02739a629eb46553dd7b1e256cc91ef410882cff2e026051cb6c"
+    "10272e9d5aa9f7d0fba59d0800"
+)
+LOSSY = (
+    "894145430d0a1a0a0118004058d97d8f9bee25951814840b0d19b2240a5c8b532424f36f3f8991fe870c25ffff"
+    "4363c41d31c60d0785011f4e5141f66f4e672f890c23e02cf43975a26189c0cddce994bf24a6d4a4b5fddee604"
+    "5f00"
+)
+
+
+def test_files_of_this_release_stay_readable():
+    """Golden: made once, never again."""
+    depth = golden_depth()
+    np.testing.assert_array_equal(aecodec.decode(bytes.fromhex(LOSSLESS)), depth)
+    assert error(depth, aecodec.decode(bytes.fromhex(LOSSY))) == pytest.approx(191, abs=1)
+
+
+def test_pillow_saves_and_opens_depth(tmp_path):
+    aecodec.register_pillow()
+    depth = scene(48, 64)
+    Image.fromarray(depth).save(tmp_path / "d.aec", model="depth", max_error=4)
+    with Image.open(tmp_path / "d.aec") as image:
+        assert (image.mode, image.size) == ("I;16", (64, 48))
+        assert error(depth, np.asarray(image)) <= 4
 
 
 # ---- on the command line ----

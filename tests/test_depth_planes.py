@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from depth_scenes import SHAPES, depth_maps, error, scene
+from depth_scenes import SHAPES, depth_maps, error, golden_depth, scene
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
@@ -76,13 +76,6 @@ def test_bytes_that_are_no_plane_are_refused(data):
     except FormatError:
         return
     assert plane.valid.shape == (5, 7)
-
-
-def golden_depth() -> np.ndarray:
-    """(20, 24), by arithmetic alone: a slope, a step, holes."""
-    y, x = np.mgrid[:20, :24]
-    depth = 900 + 13 * x + 7 * y + (x * x + 5 * y) % 11 + 400 * (x > 15)
-    return np.where((x * 7 + y * 5) % 17 < 2, 0, depth).astype(np.uint16)
 
 
 def test_planes_are_never_coded_otherwise():

@@ -22,6 +22,16 @@ def results() -> dict[str, Any]:
     return dict(json.loads((KODAK / "results.json").read_text()))
 
 
+def test_depth_keeps_its_bounds_in_the_smallest_files() -> None:
+    data = json.loads((KODAK.parent / "depth" / "depth.json").read_text())
+    assert data["model"] == read_info(ROOT / "weights" / "depth.safetensors").id
+    for row in data["points"]:
+        assert row["max"] <= row.get("bound", 65535)
+    for bound in {line["bound"] for line in data["bounded"]}:
+        sizes = {x["codec"]: x["bpp"] for x in data["bounded"] if x["bound"] == bound}
+        assert min(sizes, key=sizes.__getitem__) == "aecodec"
+
+
 def curves_by_image() -> dict[str, list[tuple[float, int, float]]]:
     """Quality, bytes and PSNR of every image, by rising quality."""
     found: dict[str, list[tuple[float, int, float]]] = {}
