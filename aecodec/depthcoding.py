@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,10 @@ def is_depth(network: AnyNetwork, samples: Samples, aim: Aim) -> bool:
 
 class DepthEncoding(Encoding):
     """A depth map on its way to a file."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._writers: dict[int, PlaneWriter] = {}
 
     def meet(self) -> bytes:
         """The file that meets the aim."""
@@ -121,10 +126,15 @@ class DepthEncoding(Encoding):
             out[tiles.within(rect, whole)] = part
         return out
 
-    @cache  # noqa: B019 - as long as the encoding lives
     def _writer(self, number: int) -> PlaneWriter:
+        """The planes of a chunk, kept if more than one will be asked for."""
+        if number in self._writers:
+            return self._writers[number]
         whole = tiles.whole(self._header)
-        return PlaneWriter(self._pixels[tiles.within(self._chunks[number], whole)])
+        writer = PlaneWriter(self._pixels[tiles.within(self._chunks[number], whole)])
+        if self._aim.searches:
+            self._writers[number] = writer
+        return writer
 
     def _plane(self, number: int) -> bytes:
         return self._writer(number).holes()

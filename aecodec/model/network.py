@@ -50,6 +50,8 @@ class Network:
         self.depth = depth_range(self.info.meta)
         if self.depth is not None:
             precision = exact_enough(precision)
+            # for good: the setting is torch's own, and threads would take it from each other
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.dtype = pick_precision(precision, self.device)
         try:
             with torch.random.fork_rng(devices=[]):  # initialised, then overwritten: 0.1 s, where
@@ -116,11 +118,7 @@ class Network:
         """ŷ (1, C, h, w) float32, quality in [0, 7] -> (1, 3, 16h, 16w) float32."""
         q = torch.full((1,), quality, device=self.device)
         latents = latents.contiguous(memory_format=torch.channels_last)
-        if self.depth is None:
-            x: Tensor = self._net.synthesis(latents, q)
-        else:  # bounds of its error hold for float32, not for what Nvidia's TF32 makes of it
-            with torch.backends.cudnn.flags(allow_tf32=False):
-                x = self._net.synthesis(latents, q)
+        x: Tensor = self._net.synthesis(latents, q)
         return x
 
     def synthesise(self, latents: Tensor, quality: float, depth: int = 8) -> Samples:
