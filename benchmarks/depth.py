@@ -217,7 +217,6 @@ def plot(bounded: list[dict[str, object]], plain: list[dict[str, object]], path:
     left.set_xticks(bounds, [str(bound) for bound in bounds])
     right.set(
         yscale="log",
-        xlim=(0, 0.6),
         xlabel="size [bits per pixel]",
         ylabel="RMSE of readings [mm]",
         title="Error without a bound",
