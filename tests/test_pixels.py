@@ -50,13 +50,18 @@ def only(folder) -> set[str]:
 
 
 def as_the_format_has_it(image: np.ndarray, ending: str) -> np.ndarray:
-    """WebP has 8 bits and no gray, BMP 8 bits; no one reads a TIFF of 16-bit gray with alpha."""
+    """WebP has 8 bits, no gray and no alpha that is all opaque, BMP 8 bits.
+
+    No one reads a TIFF of 16-bit gray with alpha.
+    """
     if image.dtype == np.uint16 and ending in {".webp", ".bmp"}:
         image = np.rint(image / 257).astype(np.uint8)
     gray, deep = image.ndim == 2 or image.shape[2] == 2, image.dtype == np.uint16
     if gray and (ending == ".webp" or (ending.startswith(".tif") and deep and image.ndim == 3)):
         channels = [0, 0, 0] if image.ndim == 2 else [0, 0, 0, 1]
-        return image.reshape(*image.shape[:2], -1)[:, :, channels]
+        image = image.reshape(*image.shape[:2], -1)[:, :, channels]
+    if ending == ".webp" and image.shape[2] == 4 and (image[:, :, 3] == 255).all():
+        image = image[:, :, :3]
     return image
 
 

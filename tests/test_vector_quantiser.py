@@ -51,7 +51,9 @@ TABLES = flat_tables()
 @settings(max_examples=60)
 @given(
     quality=st.integers(0, 3584),
-    values=st.lists(st.floats(-1e5, 1e5), min_size=5, max_size=5),
+    values=st.lists(  # torch may flush subnormal numbers to 0, and Hypothesis refuses them then
+        st.floats(-1e5, 1e5, allow_subnormal=False), min_size=5, max_size=5
+    ),
 )
 def test_any_vector_comes_back(quality: int, values: list[float]) -> None:
     tables, vectors = TABLES, quantiser()
