@@ -158,7 +158,7 @@ def test_the_run_folder_has_what_the_manual_says(
     assert names and all((images / name).exists() for name in names)
     assert main.run(command) == 1
     assert "--resume" in capsys.readouterr().err
-    assert main.run(["train", "--out", str(folder), "--resume"]) == 0
+    assert main.run(["train", "--resume", str(folder)]) == 0
 
 
 def test_test_and_validation_images_are_not_trained_on(

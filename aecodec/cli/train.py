@@ -13,7 +13,7 @@ HELP = """Train a model on a folder of images, from a TOML config.
 \b
 Examples:
   aecodec train configs/photo.toml --data PHOTOS --out runs/photo --minutes 120
-  aecodec train --out runs/photo --resume
+  aecodec train --resume runs/photo
   aecodec train configs/photo.toml --data PHOTOS --out runs/more --init weights/photo.safetensors
   torchrun --nproc-per-node 2 -m aecodec train CONFIG --data DIR --out RUN --device cuda
   aecodec export runs/photo --data PHOTOS --out my.safetensors
@@ -28,13 +28,18 @@ training never saw are listed in `test_files.txt`.
 @click.command(help=HELP)
 @click.argument("config", type=options.FILE, required=False)
 @click.option("--data", type=options.FILE, help="Folder of training images.")
-@click.option("--out", required=True, type=options.FILE, help="Run folder to write.")
+@click.option("--out", type=options.FILE, help="Run folder to write.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
     help="Length of the schedule, annealed to the end.  [default: the config's minutes or steps]",
 )
-@click.option("--resume", is_flag=True, help="Go on from the run folder's last checkpoint.")
+@click.option(
+    "--resume",
+    type=options.FILE,
+    metavar="RUN",
+    help="Go on from the last checkpoint of this run folder.",
+)
 @click.option(
     "--init",
     type=options.FILE,
@@ -46,18 +51,21 @@ training never saw are listed in `test_files.txt`.
 def command(
     config: Path | None,
     data: Path | None,
-    out: Path,
+    out: Path | None,
     minutes: float | None,
-    resume: bool,
+    resume: Path | None,
     init: Path | None,
     device: str,
     threads: int | None,
 ) -> None:
     """Train, and say where the result lies."""
-    if not resume and (config is None or data is None):
-        raise click.UsageError("a new run needs CONFIG and --data; --resume goes on with one")
-    if resume and init is not None:
-        raise click.UsageError("--resume goes on from a checkpoint; it takes no --init")
+    folder = resume or out
+    if folder is None or (resume is None and (config is None or data is None)):
+        raise click.UsageError("a new run needs CONFIG, --data and --out; --resume RUN goes on")
+    if resume is not None and (init is not None or out is not None):
+        raise click.UsageError(
+            "--resume goes on with a run; it takes no --init and no --out"
+        )
     import torch
 
     from aecodec.train.distributed import rank_here
@@ -65,10 +73,11 @@ def command(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    result = train(config, data, out, minutes=minutes, resume=resume, init=init, device=device)
+    go_on = resume is not None
+    result = train(config, data, folder, minutes=minutes, resume=go_on, init=init, device=device)
     if rank_here() > 0:
         return
     best = ""
     if result.best_loss is not None:
         best = f", best validation loss {result.best_loss:.5g} at step {result.best_step}"
-    click.echo(f"{out}: {result.step} steps, {result.minutes:.1f} minutes{best}", err=True)
+    click.echo(f"{folder}: {result.step} steps, {result.minutes:.1f} minutes{best}", err=True)

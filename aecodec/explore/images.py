@@ -75,11 +75,11 @@ class ImageFolder:
         limit: int | None = None,
         test_files: Path | None = None,
     ) -> None:
-        from aecodec.train.files import classes, find
+        from aecodec.train.files import classes, find, listed
 
         self._model, self._data = model, data
         with _as_input_errors():
-            paths = find(data) if test_files is None else _listed(test_files, data)
+            paths = find(data) if test_files is None else listed(test_files, data)
             if limit is not None:
                 paths = _spread(paths, limit)
             self._paths = paths
@@ -201,26 +201,6 @@ def _any_size(path: Path) -> Tensor:
 def _centre(x: Tensor, height: int, width: int) -> Tensor:
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
     return x[:, :, top : top + height, left : left + width]
-
-
-def _listed(files: Path, data: Path) -> list[Path]:
-    """The images that a list names."""
-    if not data.is_dir():
-        raise InputError(f"{data}: not a folder")
-    try:
-        lines = files.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        cause = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"{files}: cannot be read: {cause}") from error
-    paths = sorted(data / line.strip() for line in lines if line.strip())
-    if not paths:
-        raise InputError(f"{files}: lists no images")
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path}: is listed in {files}, but is not there")
-        if not path.resolve().is_relative_to(data.resolve()):
-            raise InputError(f"{path}: is listed in {files}, but lies outside of {data}")
-    return paths
 
 
 def _spread(paths: list[Path], limit: int) -> list[Path]:
