@@ -199,8 +199,8 @@ def compress(
     Args:
         src: any image file that Pillow reads; see `aecodec.pixels.read_image`.
         dst: the `.aec` file to write.
-        quality, target_size, target_bpp, target_psnr, effort, alpha_quality, max_error,
-            preview: as for `encode`.
+        quality, target_size, target_bpp, target_psnr: as for `encode`.
+        effort, alpha_quality, max_error, preview: as for `encode`.
         model, device, threads, progress: as for `encode`.
         strip: whether EXIF, ICC profile and XMP are left out.
         overwrite: whether an existing file may be replaced.
