@@ -118,6 +118,7 @@ def test_on_the_command_line(chunked: bytes, tmp_path: Path, run: Run) -> None:
     bad.write_bytes(chunked[: entry.offset + 4] + b"\0" + chunked[entry.offset + 5 :])
     done = run("decompress", good, tmp_path / "part.png", "--region", "10,20,64,48")
     assert done.returncode == 0, done.stderr
+    assert "64 x 48 RGB" in done.stderr
     with Image.open(tmp_path / "part.png") as image:
         assert image.size == (64, 48)
     assert run("decompress", good, tmp_path / "no.png", "--region", "1,2,3").returncode == 2

@@ -111,6 +111,7 @@ def test_on_the_command_line(photo_file: Path, tmp_path: Path, run: Run) -> None
     assert done.returncode == 0, done.stderr
     done = run("decompress", coded, tmp_path / "small.png", "--preview")
     assert (done.returncode, "note" in done.stderr) == (0, False)
+    assert "48 x 32 RGB" in done.stderr
     with Image.open(tmp_path / "small.png") as image:
         assert image.size == (48, 32)
 

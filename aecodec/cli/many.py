@@ -21,6 +21,7 @@ from aecodec.cli import options
 from aecodec.cli.main import EXIT_PARTLY, EXIT_SOME, note, report
 from aecodec.errors import AecError, OutputError
 from aecodec.jobs import Job, Outcome, Verb, Work, failed
+from aecodec.layout import PREVIEW_SCALE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,7 +121,7 @@ def _one(verb: Verb, files: Files, coding: Mapping[str, Any], ending: str) -> in
     if files.as_json:
         click.echo(_json(outcome))
     elif not files.quiet:
-        click.echo(_line(verb, outcome), err=True)
+        click.echo(_line(verb, outcome, coding), err=True)
     if outcome.lost:
         click.echo(_lost(outcome), err=True)
     return EXIT_PARTLY if outcome.lost else 0
@@ -176,7 +177,7 @@ def _batch(verb: Verb, files: Files, out: str, coding: Mapping[str, Any], ending
                     with bar.external_write_mode():
                         click.echo(_json(outcome))
                         sys.stdout.flush()
-                for line in _said(verb, outcome, files):
+                for line in _said(verb, outcome, files, coding):
                     bar.write(line, file=sys.stderr)
                 bar.update()
     finally:
@@ -191,17 +192,19 @@ def _batch(verb: Verb, files: Files, out: str, coding: Mapping[str, Any], ending
     return EXIT_PARTLY if any(outcome.lost for outcome in done) else 0
 
 
-def _said(verb: Verb, outcome: Outcome, files: Files) -> Iterator[str]:
+def _said(
+    verb: Verb, outcome: Outcome, files: Files, coding: Mapping[str, Any]
+) -> Iterator[str]:
     """What is said about a file of a batch as soon as it is done."""
     if not files.quiet:
         yield from map(note, outcome.notes)
     if files.verbose and outcome.error is None:
-        yield _line(verb, outcome)
+        yield _line(verb, outcome, coding)
     if outcome.lost:
         yield _lost(outcome)
 
 
-def _line(verb: Verb, outcome: Outcome) -> str:
+def _line(verb: Verb, outcome: Outcome, coding: Mapping[str, Any]) -> str:
     """One file, for people."""
     if outcome.info is None:
         return f"{outcome.output}: exists already, skipped"
@@ -210,7 +213,12 @@ def _line(verb: Verb, outcome: Outcome) -> str:
     if verb == "compress":
         what = f"{sizes}, {outcome.info.bpp:.3f} bpp, {before / after:.1f}:1"
     else:
-        what = f"{outcome.info.width} x {outcome.info.height} {outcome.info.mode}, {sizes}"
+        width, height = outcome.info.width, outcome.info.height
+        if coding.get("region") is not None:
+            width, height = coding["region"][2:]
+        elif coding.get("preview"):
+            width, height = -(-width // PREVIEW_SCALE), -(-height // PREVIEW_SCALE)
+        what = f"{width} x {height} {outcome.info.mode}, {sizes}"
     return f"{outcome.output}: {what}, {outcome.seconds:.2f} s"
 
 
