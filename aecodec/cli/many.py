@@ -192,9 +192,7 @@ def _batch(verb: Verb, files: Files, out: str, coding: Mapping[str, Any], ending
     return EXIT_PARTLY if any(outcome.lost for outcome in done) else 0
 
 
-def _said(
-    verb: Verb, outcome: Outcome, files: Files, coding: Mapping[str, Any]
-) -> Iterator[str]:
+def _said(verb: Verb, outcome: Outcome, files: Files, coding: Mapping[str, Any]) -> Iterator[str]:
     """What is said about a file of a batch as soon as it is done."""
     if not files.quiet:
         yield from map(note, outcome.notes)

@@ -63,9 +63,7 @@ def command(
     if folder is None or (resume is None and (config is None or data is None)):
         raise click.UsageError("a new run needs CONFIG, --data and --out; --resume RUN goes on")
     if resume is not None and (init is not None or out is not None):
-        raise click.UsageError(
-            "--resume goes on with a run; it takes no --init and no --out"
-        )
+        raise click.UsageError("--resume goes on with a run; it takes no --init and no --out")
     import torch
 
     from aecodec.train.distributed import rank_here

@@ -65,9 +65,7 @@ def train(
     """
     folder = RunFolder(Path(out))
     if folder.last.exists() and not resume:
-        raise TrainingError(
-            f"{folder.last} exists: go on with --resume, or use another folder"
-        )
+        raise TrainingError(f"{folder.last} exists: go on with --resume, or use another folder")
     if resume and init is not None:
         raise TrainingError("a run that goes on takes no initial weights")
     if not resume and (config is None or data is None):
