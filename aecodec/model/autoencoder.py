@@ -21,7 +21,7 @@ from .hyperprior import (
 )
 from .likelihood import gaussian_bits
 from .passes import pass_index
-from .rounding import round_ste, round_towards_zero, straight_through, zero_thresholds
+from .rounding import round_ste, round_towards_zero, straight_through, thresholds_by_index
 from .transforms import Analysis, Synthesis
 
 
@@ -137,7 +137,6 @@ class Autoencoder(nn.Module):
         with torch.no_grad():
             low, step = self.log_scale_bounds()[0], self.config.log_scale_step
             index = ((log_scale - low) / step).round_().clamp_(0, SCALE_LEVELS - 1).long()
-            levels = low + step * torch.arange(SCALE_LEVELS, device=index.device)
-            threshold = zero_thresholds(levels.exp())[index] * self.deadzone
+            threshold = thresholds_by_index(self.config).to(index.device)[index] * self.deadzone
             rounded = round_towards_zero(residual, threshold)
         return straight_through(residual, rounded)

@@ -79,6 +79,7 @@ class Passes:
         self.shape = (channels, height, width)
         self.index = pass_index(channels, passes, height, width)
         self._slots = slots(channels, passes)
+        self._back = self._slots.argsort(dim=1)
 
     def of(self, p: int) -> slice:
         """The channels of a pass, for the last axis of what is sorted."""
@@ -92,7 +93,7 @@ class Passes:
 
     def restore(self, x: Tensor) -> Tensor:
         """(4, P, C) -> (C, H, W), in channels-last memory."""
-        order = self._slots.to(x.device).argsort(dim=1)
+        order = self._back.to(x.device)
         cells = torch.stack([x[i].index_select(1, order[i]) for i in range(4)])
         return from_cells(cells[None], *self.shape[1:])[0]
 

@@ -6,7 +6,6 @@ the residuals come from.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,10 +19,9 @@ from torch import Tensor
 
 from ..layout import QUALITY_STEPS
 from .autoencoder import Autoencoder
-from .config import SCALE_LEVELS
 from .hyperprior import HYPER_STRIDE, ContextPass
 from .passes import from_cells, passes_of, slots, to_cells
-from .rounding import round_towards_zero, zero_thresholds
+from .rounding import round_towards_zero, thresholds_by_index
 from .scale_head import ChunkScales, IntegerScaleHead
 
 
@@ -165,12 +163,8 @@ class Quantiser:
         ]
         self._skip = skip
         self.deadzone = deadzone
-        config = network.config
-        index = torch.arange(SCALE_LEVELS, dtype=torch.float32)
-        log_scales = math.log(config.scale_min) + index * config.log_scale_step
-        self._thresholds = zero_thresholds(log_scales.exp()).to(
-            network.encoder_gain.log_rows.device
-        )
+        device = network.encoder_gain.log_rows.device
+        self._thresholds = thresholds_by_index(network.config).to(device)
 
     def scales(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> ChunkScales:
         """Exact scale indices of a chunk, for ẑ (Cz, h, w) and y of size (H, W)."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from .config import SCALE_LEVELS, ModelConfig
 
 
 def straight_through(x: Tensor, rounded: Tensor) -> Tensor:
@@ -27,6 +30,14 @@ def round_towards_zero(x: Tensor, threshold: Tensor) -> Tensor:
             round up, of the same shape; 0 to ½.
     """
     return (x.abs() + 0.5 - threshold).floor().clamp(min=0) * x.sign()
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)
+def thresholds_by_index(config: ModelConfig) -> Tensor:
+    """`zero_thresholds` of every scale index, (64,) float32, shared by all callers."""
+    index = torch.arange(SCALE_LEVELS, dtype=torch.float32)
+    return zero_thresholds((math.log(config.scale_min) + index * config.log_scale_step).exp())
 
 
 def zero_thresholds(scales: Tensor) -> Tensor:
