@@ -18,10 +18,11 @@ from .layout import Rect
 from .model.network import Network
 from .model.quantiser import Symbols
 from .model.vector_network import AnyNetwork
+from .objective import Scene
 from .parallel import Workers
 from .progress import Progress, Tally
 from .rate import Aim, prior_row
-from .refine import Scene, refine, steps
+from .refine import refine, steps
 from .samples import Samples
 
 

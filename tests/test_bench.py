@@ -117,6 +117,19 @@ def test_without_times_and_with_own_points(photographs: Path, tmp_path: Path) ->
     assert "Seconds" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
+def test_effort_is_that_of_aecodec(photographs: Path, tmp_path: Path) -> None:
+    totals = []
+    for effort in (0, 2):
+        out = tmp_path / str(effort)
+        points = ["--codecs", "aecodec", "--points", "aecodec=30,60", "--anchor", "aecodec"]
+        run(photographs, "--out", out, *points, "--effort", effort, "--no-time")
+        found = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        text = str(found["codecs"])
+        assert ("effort 2" in text) == (effort == 2)
+        totals.append([(r["bytes"], r["psnr"]) for r in found["results"]])
+    assert totals[0] != totals[1]
+
+
 def test_a_report_is_not_replaced_unasked(photographs: Path, report: Path) -> None:
     with pytest.raises(OutputError, match="--force"):
         run(photographs, "--out", report, *ARGUMENTS)

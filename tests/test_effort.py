@@ -12,11 +12,11 @@ from conftest import psnr
 
 import aecodec
 from aecodec.codec import Codec
-from aecodec.entropy import PRECISION
+from aecodec.entropy import PRECISION, encode_chunk
 from aecodec.errors import InputError
-from aecodec.layout import QUALITY_STEPS
-from aecodec.rate import quality_index
-from aecodec.refine import costs
+from aecodec.layout import QUALITY_STEPS, Rect
+from aecodec.objective import Objective, Scene, costs
+from aecodec.rate import prior_row, quality_index
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +39,13 @@ def loss(codec: Codec, image: np.ndarray, quality: float, data: bytes) -> float:
 @pytest.mark.parametrize("quality", [10, 50, 90])
 def test_effort_lowers_the_loss(codec: Codec, crop: np.ndarray, quality: float) -> None:
     measure = partial(loss, codec, crop, quality)
-    files = [codec.encode(crop, quality=quality, effort=e) for e in (0, 1, 4, 5)]
-    assert [aecodec.info(data).effort for data in files] == [0, 1, 4, 5]
+    files = [codec.encode(crop, quality=quality, effort=e) for e in (0, 1, 3, 5)]
+    assert [aecodec.info(data).effort for data in files] == [0, 1, 3, 5]
     none, one, greedy, annealed = map(measure, files)
     # whole bytes and rounded pixels make a thousandth of noise
     assert one < 1.001 * none
     assert greedy < 0.995 * none
-    assert annealed < 0.99 * none
+    assert annealed < 0.98 * none
 
 
 def test_the_same_picture_gives_the_same_bytes(codec: Codec, crop: np.ndarray) -> None:
@@ -95,3 +95,56 @@ def test_costs_are_those_of_the_tables(codec: Codec) -> None:
 def test_unknown_efforts_are_refused(codec: Codec, crop: np.ndarray, effort: int) -> None:
     with pytest.raises(InputError, match=r"effort must lie within 0\.\.9"):
         codec.encode(crop, quality=40, effort=effort)
+
+
+def test_relaxed_scales_are_the_exact_ones_but_for_rounding(codec: Codec, crop: np.ndarray) -> None:
+    network, quality = codec.network, quality_index(40)
+    y = network.analyse(np.ascontiguousarray(crop[:112, :96])).clone()
+    symbols = network.quantiser.quantise(y, quality)
+    size = (y.shape[1], y.shape[2])
+    exact = network.quantiser.conditions(symbols.z, quality, size)
+    z = torch.from_numpy(symbols.z)[None].float().requires_grad_()
+    relaxed = network.quantiser.relaxed(z, quality, size)
+    known = list(
+        exact.passes.sort(torch.from_numpy(symbols.q).float()).chunk(exact.passes.count, dim=2)
+    )
+    for p in range(exact.passes.count):
+        found = relaxed.index(p, known[:p])
+        difference = (found.detach() - exact.index(p, known[:p]).float())[
+            exact.passes.inside.expand_as(found)
+        ]
+        assert float(difference.abs().max()) < 0.6  # at most on the other side of a half
+        assert float((difference.abs() > 0.5).float().mean()) < 0.01
+        (slope,) = torch.autograd.grad(found.sum(), z, retain_graph=True)
+        assert bool(slope.any())
+
+
+def test_the_objective_counts_the_bits_of_the_file(codec: Codec, crop: np.ndarray) -> None:
+    network, quality = codec.network, quality_index(60)
+    pixels = np.ascontiguousarray(crop[:112, :96])
+    y, whole = network.analyse(pixels).clone(), Rect(0, 0, 96, 112)
+    area = Rect(0, 0, 6, 7)
+    objective = Objective(network, Scene(y, area, area, whole), pixels, quality)
+    s = network.quantiser.quantise(y, quality)
+    bits = objective.bits(torch.from_numpy(s.q), torch.from_numpy(s.index)).sum()
+    side = objective.side_bits(torch.from_numpy(s.z)).sum()
+    payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), network.tables, s.groups)
+    assert float(bits + side) == pytest.approx(8 * len(payload), rel=0.01, abs=48)
+    real = torch.from_numpy(s.index).float()
+    coded = s.index >= network.tables.skip
+    relaxed = objective.relaxed_bits(torch.from_numpy(s.q), real)[torch.from_numpy(coded)].sum()
+    assert float(relaxed) == pytest.approx(float(bits), rel=1e-4)
+
+
+def test_annealing_amid_neighbours(
+    codec: Codec, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aecodec import container
+
+    plain = container.Header
+    monkeypatch.setattr("aecodec.codec.Header", lambda **kw: plain(**kw, chunk_log2=7))
+    image = np.ascontiguousarray(photo[:180, :130])  # two chunks of 128 and two slivers
+    with_effort = codec.encode(image, quality=40, effort=5)
+    assert len(container.parse(with_effort).chunks) == 4
+    without = codec.encode(image, quality=40)
+    assert loss(codec, image, 40, with_effort) < 0.98 * loss(codec, image, 40, without)

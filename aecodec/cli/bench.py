@@ -49,6 +49,14 @@ if TYPE_CHECKING:
     help="The qualities of one codec, e.g. jpeg=10,30,50. May be repeated.",
 )
 @click.option("--model", help="The aecodec model: a name or a weights file.")
+@click.option(
+    "--effort",
+    type=click.IntRange(0, 9),
+    default=0,
+    show_default=True,
+    metavar="0-9",
+    help="That of aecodec.",
+)
 @click.option("--anchor", help="The codec that all are compared with. Default: jpeg.")
 @click.option(
     "--published",
@@ -87,7 +95,7 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **options: Any) -> N
         raise OutputError(f"{out}: has a report already; --force replaces it")
     published = load_published(options["published"]) if options["published"] else None
     names = _names(options["codecs"])
-    peers = codecs.make_peers(names, model=options["model"])
+    peers = codecs.make_peers(names, model=options["model"], effort=options["effort"])
     anchor = choose_anchor(options["anchor"], [peer.name for peer in peers], published)
     points = {peer.name: codecs.ladder(peer.settings, options["qualities"]) for peer in peers}
     points.update(_points(options["points"], list(points)))

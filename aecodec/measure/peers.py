@@ -154,14 +154,21 @@ class JpegXL(PillowPeer):
 
 
 class Aecodec:
-    """This project's codec, its model loaded once."""
+    """This project's codec, its model loaded once.
 
-    name, label = "aecodec", "aecodec"
+    Args:
+        model: name or path of the weights; None for the default.
+        effort: 0 to 9.
+    """
+
+    name = "aecodec"
     settings: Sequence[float] = (1, 15, 29, 43, 57, 71, 86, 100)
 
-    def __init__(self, model: str | None = None) -> None:
+    def __init__(self, model: str | None = None, effort: int = 0) -> None:
         from aecodec.codec import Codec
 
+        self.label = f"aecodec, effort {effort}" if effort else "aecodec"
+        self.effort = effort
         self.codec: Any = Codec() if model is None else Codec(model=model)
 
     @classmethod
@@ -175,12 +182,12 @@ class Aecodec:
         return str(self.codec.model_id)
 
     def describe(self) -> str:
-        """The model's identity."""
-        return f"model {self.model_id}"
+        """The model's identity, and the effort if there is any."""
+        return f"model {self.model_id}" + (f", effort {self.effort}" if self.effort else "")
 
     def encode(self, image: RGB, setting: float) -> bytes:
         """The complete file."""
-        return bytes(self.codec.encode(image, quality=float(setting)))
+        return bytes(self.codec.encode(image, quality=float(setting), effort=self.effort))
 
     def decode(self, data: bytes) -> RGB:
         """The picture in the file."""
@@ -192,7 +199,9 @@ PEERS: dict[str, type[PillowPeer] | type[Aecodec]] = {
 }
 
 
-def make_peers(names: Sequence[str] | None = None, *, model: str | None = None) -> list[Peer]:
+def make_peers(
+    names: Sequence[str] | None = None, *, model: str | None = None, effort: int = 0
+) -> list[Peer]:
     """Ready peers, in the order of `PEERS`; by default all that are available."""
     wanted = [name for name, peer in PEERS.items() if peer.available()] if names is None else names
     for name in wanted:
@@ -202,7 +211,7 @@ def make_peers(names: Sequence[str] | None = None, *, model: str | None = None) 
             raise MissingDependencyError(
                 f"codec {name!r} is not available here: pip install 'aecodec[bench]'"
             )
-    makers: dict[str, Callable[[], Peer]] = {**PEERS, "aecodec": lambda: Aecodec(model)}
+    makers: dict[str, Callable[[], Peer]] = {**PEERS, "aecodec": lambda: Aecodec(model, effort)}
     return [makers[name]() for name in PEERS if name in wanted]
 
 

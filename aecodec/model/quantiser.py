@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 from ..layout import QUALITY_STEPS
 from .autoencoder import Autoencoder
 from .hyperprior import HYPER_STRIDE, ContextPass
-from .passes import from_cells, passes_of, slots, to_cells
+from .passes import Passes, from_cells, passes_of, slots, to_cells
+from .relaxed import RelaxedScaleHead
 from .rounding import round_towards_zero, thresholds_by_index
 from .scale_head import ChunkScales, IntegerScaleHead
 
@@ -42,6 +43,15 @@ def hyper_shape(height: int, width: int) -> tuple[int, int]:
 
 def _integers(x: Tensor) -> NDArray[np.int32]:
     return x.to(torch.int32).cpu().numpy()
+
+
+class Scales(Protocol):
+    """Scale indices of a chunk, pass after pass: `ChunkScales`, or `RelaxedScales`."""
+
+    passes: Passes
+
+    def index(self, p: int, q: Tensor) -> Tensor:
+        """Those of pass p, (4, P, group), for the residuals (4, P, n) of passes before."""
 
 
 class SortedPass:
@@ -81,27 +91,26 @@ class Conditions:
         self,
         network: Autoencoder,
         contexts: list[SortedPass],
-        scale_head: IntegerScaleHead,
-        z: NDArray[np.int32],
+        scales_of: Callable[[], Scales],
+        z: Tensor,
         quality: int,
         size: tuple[int, int],
     ) -> None:
         device = network.encoder_gain.log_rows.device
         q = torch.full((1,), quality / QUALITY_STEPS, device=device)
-        integers = torch.from_numpy(z)
-        self._scales_of = partial(scale_head.chunk, integers, quality, size)
+        self._scales_of = scales_of
         channels = network.config.latent_channels
         order = slots(channels, len(contexts)).to(device)
         self.gain, self.inverse = network.encoder_gain(q)[0], network.decoder_gain(q)[0]
         self._gain = self.gain.flatten()[order][:, None]  # (4, 1, C)
         self._inverse = self.inverse.flatten()[order][:, None]
-        features = network.hyper_synthesis(integers[None].to(device).float(), q)
+        features = network.hyper_synthesis(z, q)
         self._features = features[:, :, : size[0], : size[1]]
         self._contexts = contexts
         self.passes = passes_of(channels, len(contexts), *size)
 
     @cached_property
-    def scales(self) -> ChunkScales:
+    def scales(self) -> Scales:
         """The chunk's scale indices, exact; a decoder has them already."""
         return self._scales_of()
 
@@ -112,7 +121,7 @@ class Conditions:
         return self.passes.sort(self.scales.passes.restore(index))
 
     def index(self, p: int, known: list[Tensor]) -> Tensor:
-        """Scale indices of pass p, (4, P, group) uint8, for the residuals of those before."""
+        """Scale indices of pass p, (4, P, group), for the residuals of those before."""
         if self.scales.passes.count == 1:
             return self._whole[:, :, self.passes.of(p)]
         return self.scales.index(p, torch.cat(known, dim=2) if known else torch.zeros(4, 1, 0))
@@ -163,8 +172,8 @@ class Quantiser:
         ]
         self._skip = skip
         self.deadzone = deadzone
-        device = network.encoder_gain.log_rows.device
-        self._thresholds = thresholds_by_index(network.config).to(device)
+        self._device = network.encoder_gain.log_rows.device
+        self._thresholds = thresholds_by_index(network.config).to(self._device)
 
     def scales(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> ChunkScales:
         """Exact scale indices of a chunk, for ẑ (Cz, h, w) and y of size (H, W)."""
@@ -172,15 +181,33 @@ class Quantiser:
 
     def hyper(self, y: Tensor, quality: int) -> NDArray[np.int32]:
         """ẑ (Cz, h, w) of one chunk y (C, H, W) at a stored quality."""
+        return _integers(self.side(y, quality).round())
+
+    def side(self, y: Tensor, quality: int) -> Tensor:
+        """z (Cz, h, w) of one chunk y (C, H, W) at a stored quality, before it is rounded."""
         q = torch.full((1,), quality / QUALITY_STEPS, device=y.device)
         gained = y[None] * self._net.encoder_gain(q)
         h, w = hyper_shape(y.shape[1], y.shape[2])
         missing = (0, w * HYPER_STRIDE - y.shape[2], 0, h * HYPER_STRIDE - y.shape[1])
-        return _integers(self._net.hyper_analysis(F.pad(gained, missing)).round()[0])
+        z: Tensor = self._net.hyper_analysis(F.pad(gained, missing))[0]
+        return z
 
     def conditions(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> Conditions:
         """What ẑ (Cz, h, w) says about a chunk of y of size (H, W)."""
-        return Conditions(self._net, self._contexts, self._head, z, quality, size)
+        integers = torch.from_numpy(z)
+        scales = partial(self._head.chunk, integers, quality, size)
+        real = integers[None].to(self._device).float()
+        return Conditions(self._net, self._contexts, scales, real, quality, size)
+
+    def relaxed(self, z: Tensor, quality: int, size: tuple[int, int]) -> Conditions:
+        """The same for a real ẑ (1, Cz, h, w), scale indices real too, with gradients."""
+        scales = partial(self._relaxed_head.chunk, z, quality, size)
+        return Conditions(self._net, self._contexts, scales, z, quality, size)
+
+    @cached_property
+    def _relaxed_head(self) -> RelaxedScaleHead:
+        with torch.inference_mode(False):
+            return RelaxedScaleHead(self._head.tensors, self._device)
 
     def quantise(self, y: Tensor, quality: int) -> Symbols:
         """Integers of one chunk.

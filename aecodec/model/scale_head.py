@@ -99,10 +99,12 @@ class IntegerScaleHead:
         device: any with float64; others (MPS) are refused by torch, use the CPU there.
 
     Attributes:
+        tensors: the integers.
         passes: how many coding passes have scales of their own; 1 without scale context.
     """
 
     def __init__(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        self.tensors = tensors
         self._device = device
         self._weights = [tensors[f"weight.{i}"].to(device).double() for i in range(_LAYERS)]
         self._biases = [tensors[f"bias.{i}"].to(device).long() for i in range(_LAYERS)]
@@ -112,7 +114,7 @@ class IntegerScaleHead:
         ]
         channels = len(self._weights[-1])
         self._slots = slots(channels, self.passes).to(device)
-        self._sorted = _columns(self._weights[-1], self._slots)
+        self._sorted = columns(self._weights[-1], self._slots)
 
     def __call__(self, z: Tensor, quality: int) -> Tensor:
         """Scale indices as far as ẑ alone gives them.
@@ -199,8 +201,8 @@ class _IntegerContext:
         names = [f"context.{p}.bias.{i}" for i in range(2)]
         self._biases = [tensors[n].to(device).long() for n in names]
         order, group = slots(len(tail), passes).to(device), len(tail) // passes
-        self._known = _columns(known.transpose(0, 1), order[:, : p * group]).mT.contiguous()
-        self._tail = _columns(tail, order[:, p * group : (p + 1) * group])
+        self._known = columns(known.transpose(0, 1), order[:, : p * group]).mT.contiguous()
+        self._tail = columns(tail, order[:, p * group : (p + 1) * group])
 
     def __call__(
         self, level: Tensor, features: Tensor, quality: int, size: tuple[int, ...]
@@ -211,7 +213,7 @@ class _IntegerContext:
         return (to_cells(_activate(a))[0] @ self._tail).round_()
 
 
-def _columns(weight: Tensor, order: Tensor) -> Tensor:
+def columns(weight: Tensor, order: Tensor) -> Tensor:
     """1×1 weights (out, in, 1, 1), with their outputs sorted: (4, in, n) for order (4, n)."""
     return weight[:, :, 0, 0][order].mT.contiguous()
 

@@ -1,0 +1,118 @@
+"""The scale head in floating point, with gradients: what refinement follows downhill.
+
+Coding never uses it. It has the weights of `scale_head.IntegerScaleHead` and differs from
+it only by what that rounds, so an index rounded is nearly always the exact one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..layout import QUALITY_STEPS
+from .blocks import interpolate_rows
+from .config import SCALE_LEVELS
+from .hyperprior import magnitude_level
+from .passes import Passes, from_cells, passes_of, slots, to_cells
+from .rounding import straight_through
+from .scale_head import ACTIVATION_BITS, INPUT_LIMIT, WEIGHT_BITS, columns
+
+
+class RelaxedScaleHead:
+    """Runs the integers of a scale head as real numbers.
+
+    Args:
+        tensors: as from `scale_head.quantise`.
+        device: where.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        real = {
+            name: t.to(device).float() / 2 ** (WEIGHT_BITS + ACTIVATION_BITS * ("bias" in name))
+            for name, t in tensors.items()
+        }
+        self._weights = [real[f"weight.{i}"] for i in range(3)]
+        self._biases = [real[f"bias.{i}"] for i in range(3)]
+        self.passes = 1 + sum(name.endswith("weight.3") for name in real)
+        self._slots = slots(len(self._weights[-1]), self.passes).to(device)
+        self._tail = columns(self._weights[-1], self._slots)
+        self._contexts = [
+            _RelaxedContext(real, f"context.{p}.", p, self._slots) for p in range(1, self.passes)
+        ]
+
+    def chunk(self, z: Tensor, quality: int, size: tuple[int, int]) -> RelaxedScales:
+        """The scales of one chunk, (H, W) positions of y, for ẑ (1, Cz, ⌈H/4⌉, ⌈W/4⌉)."""
+        q = torch.full((1,), quality / QUALITY_STEPS, device=z.device)
+        h = z.clamp(-INPUT_LIMIT, INPUT_LIMIT)
+        for weight, rows in list(zip(self._weights, self._biases, strict=True))[:-1]:
+            h = F.conv2d(h, weight, padding=weight.shape[-1] // 2) + interpolate_rows(rows, q)
+            h = F.pixel_shuffle(_activate(h), 2)
+        bias = interpolate_rows(self._biases[-1], q).flatten()[self._slots][:, None]
+        passes = passes_of(self._slots.shape[1], self.passes, *size)
+        return RelaxedScales(
+            passes, h[:, :, : size[0], : size[1]], self._tail, bias, self._contexts, q
+        )
+
+
+class RelaxedScales:
+    """Scale indices of one chunk as real numbers, pass after pass; see `ChunkScales`.
+
+    Attributes:
+        passes: how the elements are sorted.
+    """
+
+    def __init__(
+        self,
+        passes: Passes,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        contexts: list[_RelaxedContext],
+        quality: Tensor,
+    ) -> None:
+        self.passes = passes
+        self._features, self._weight, self._bias = features, weight, bias
+        self._cells = to_cells(features)[0]
+        self._contexts, self._quality = contexts, quality
+
+    def index(self, p: int, q: Tensor) -> Tensor:
+        """Scale indices of pass p, (4, P, group) float32 in [0, 63], for residuals so far."""
+        now = self.passes.of(p)
+        total = self._cells @ self._weight[:, :, now] + self._bias[:, :, now]
+        if p > 0:
+            size = self.passes.shape[1:]
+            total = total + self._contexts[p - 1](
+                _level(q[:, :, : now.start]), self._features, self._quality, size
+            )
+        return total.clamp(0, SCALE_LEVELS - 1)
+
+
+class _RelaxedContext:
+    """Pass p of `hyperprior.ScaleContext`, on elements sorted by pass."""
+
+    def __init__(self, real: Mapping[str, Tensor], prefix: str, p: int, order: Tensor) -> None:
+        known, self._head, self._spatial, tail = [real[f"{prefix}weight.{i}"] for i in range(4)]
+        self._biases = [real[f"{prefix}bias.{i}"] for i in range(2)]
+        group = order.shape[1] // len(order)
+        self._known = columns(known.transpose(0, 1), order[:, : p * group]).mT
+        self._tail = columns(tail, order[:, p * group : (p + 1) * group])
+
+    def __call__(
+        self, level: Tensor, features: Tensor, quality: Tensor, size: tuple[int, ...]
+    ) -> Tensor:
+        h = F.conv2d(features, self._head) + from_cells((level @ self._known)[None], *size)
+        h = _activate(h + interpolate_rows(self._biases[0], quality))
+        h = F.conv2d(h, self._spatial, padding=1) + interpolate_rows(self._biases[1], quality)
+        return to_cells(_activate(h))[0] @ self._tail
+
+
+def _level(q: Tensor) -> Tensor:
+    """`magnitude_level` of residuals rounded, with the gradient of log₂(1 + |q|)."""
+    return straight_through((1 + q.abs()).log2(), magnitude_level(q.detach().round()))
+
+
+def _activate(x: Tensor) -> Tensor:
+    return x.clamp(0, INPUT_LIMIT)

@@ -1,0 +1,158 @@
+"""What effort makes smaller: λ·255²·MSE + bits per pixel of one chunk, through the decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import tiles
+from .entropy import PRECISION, Tables
+from .layout import QUALITY_STEPS, Rect
+from .model.network import Network
+from .rate import prior_row
+from .samples import Samples
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A chunk amid its surroundings, before it is quantised.
+
+    Attributes:
+        latents: y of `area`, (C, h, w) float32.
+        area: which positions of y these are, in the whole grid: those of the chunk, and
+            for efforts above 0 what the synthesis of its pixels sees of its neighbours.
+        core: the chunk's own positions.
+        chunk: its pixels.
+    """
+
+    latents: Tensor
+    area: Rect
+    core: Rect
+    chunk: Rect
+
+    @property
+    def own(self) -> Tensor:
+        """y of the chunk alone."""
+        return self.latents[tiles.latents_within(self.core, self.area)]
+
+
+class Objective:
+    """The loss of one chunk at one quality, part by part.
+
+    Args:
+        network: the model.
+        scene: the chunk.
+        pixels: (16h, 16w, 3) of the scene's area, see `Network.to_input`.
+        quality: stored quality, 0 to 3584.
+
+    Attributes:
+        quantiser: that of the network.
+        skip: residuals with a scale index below this are not coded.
+        y: (C, h, w) of the chunk, as the first pass has it.
+        size: (h, w).
+        pixels: how many the chunk has.
+    """
+
+    def __init__(self, network: Network, scene: Scene, pixels: Samples, quality: int) -> None:
+        self._network, self.quality = network, quality
+        self.quantiser, self.skip = network.quantiser, network.tables.skip
+        with torch.inference_mode(False):
+            self._target = network.to_input(pixels)
+            self._around = scene.latents.clone()[None]
+        self._own = tiles.latents_within(scene.core, scene.area)
+        self._shown = tiles.within(scene.chunk, tiles.pixels(scene.area))
+        self.y, self.size = self._around[0][self._own], tiles.size(scene.core)
+        self.pixels = tiles.area(scene.chunk)
+        self._weight = network.config.lambda_at(quality / QUALITY_STEPS) * 255**2
+        row = prior_row(quality)
+        self._costs = costs(network.tables).to(network.device)
+        z = information(network.tables.z[row], network.tables.z_bound[row])
+        self._z_costs = torch.from_numpy(z).to(network.device)
+
+    def bits(self, q: Tensor, index: Tensor) -> Tensor:
+        """Information of residuals, nothing for those that are not coded."""
+        return self._costs[index.to(self._costs.device).long(), self._column(q, self._costs)]
+
+    def relaxed_bits(self, q: Tensor, index: Tensor) -> Tensor:
+        """The same for real scale indices: linear between neighbouring tables."""
+        low = index.detach().floor().clamp(self.skip, len(self._costs) - 2)
+        column, row = self._column(q, self._costs), low.long()
+        return torch.lerp(self._costs[row, column], self._costs[row + 1, column], index - low)
+
+    def side_bits(self, z: Tensor) -> Tensor:
+        """Information of every element of ẑ (Cz, h, w), integers of any dtype."""
+        z = z.to(self._z_costs.device)
+        channel = torch.arange(len(z), device=z.device)[:, None, None]
+        return self._z_costs[channel, self._column(z, self._z_costs)]
+
+    @staticmethod
+    def _column(q: Tensor, table: Tensor) -> Tensor:
+        bound = table.shape[1] // 2
+        return q.to(table.device).clamp(-bound, bound).long() + bound
+
+    def error(self, decoded: Tensor) -> Tensor:
+        """Weighted error of the chunk's own pixels for its ŷ (C, h, w), amid what surrounds it."""
+        outer = self._around.clone()
+        outer[0][self._own] = decoded
+        pixels = self._network.decode(outer, self.quality / QUALITY_STEPS)
+        rows, cols = self._shown
+        difference = (pixels - self._target)[:, :, rows, cols]
+        error: Tensor = difference.square().mean() * self._weight
+        return error
+
+    def slope(self, decoded: Tensor, *, needed: bool = True) -> tuple[float, Tensor]:
+        """Weighted error of ŷ and, if needed, its gradient."""
+        variable = decoded.detach().requires_grad_(needed)
+        with torch.set_grad_enabled(needed):
+            error = self.error(variable)
+        slope = torch.autograd.grad(error, variable)[0] if needed else torch.zeros(())
+        return float(error.detach()), slope
+
+    def curvature(
+        self, decoded: Tensor, slope: Tensor, step: Tensor, rng: torch.Generator
+    ) -> Tensor:
+        """Mean second derivative of the weighted error for each channel, (C, 1, 1).
+
+        From one random direction (Hutchinson's estimator): the gradients of different
+        elements of a channel are almost independent.
+
+        Args:
+            decoded: ŷ (C, h, w).
+            slope: the gradient there.
+            step: (C, 1, 1) the unit of each channel.
+            rng: of the direction.
+        """
+        sign = torch.rand(decoded.shape, generator=rng, device=decoded.device).round() * 2 - 1
+        difference = self.slope(decoded + sign * step / 2)[1] - slope
+        each: Tensor = difference * sign * step * 2
+        return each.mean(dim=(1, 2), keepdim=True).clamp(min=0)
+
+
+def costs(tables: Tables) -> Tensor:
+    """Information of residuals in bits: (64, 2K + 1) float32, column K for 0.
+
+    Scale indices that are not coded cost nothing.
+    """
+    bits = information(tables.y, tables.y_bound)
+    bits[: tables.skip] = 0
+    return torch.from_numpy(bits)
+
+
+def information(tables: NDArray[np.int32], bounds: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Information of integers in bits, (n, 2K + 1) for n tables, column K for 0.
+
+    Beyond a table's bound come the escape symbol and about two bits for every doubling.
+    """
+    widest = int(bounds.max())
+    values = np.abs(np.arange(-widest, widest + 1))
+    bits = np.zeros((len(tables), len(values)), np.float32)
+    for i, (row, k) in enumerate(zip(tables, bounds.tolist(), strict=True)):
+        each = PRECISION - np.log2(row[: 2 * k + 2].clip(1).astype(np.float64))
+        bits[i, widest - k : widest + k + 1] = each[:-1]
+        far = values > k
+        bits[i, far] = each[-1] + 5 + np.floor(np.log2(2.0 * (values[far] - k)))
+    return bits
