@@ -130,12 +130,13 @@ def recover(
     device: str = "cpu",
     threads: int | None = None,
     name: str | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Samples, list[int]]:
     """Decode what is left of a damaged file whose header is whole.
 
     Args:
         data: the file, or the beginning of it.
-        model, limits, device, threads, name: as for `decode`.
+        model, limits, device, threads, name, progress: as for `decode`.
 
     Returns:
         The picture, lost chunks in gray, lost alpha opaque, and the numbers of the
@@ -148,7 +149,7 @@ def recover(
     limits = limits or Limits()
     header = parse_header(data, limits=limits, name=name).header
     codec = _codec_of(header, model, device, threads, name)
-    return codec.recover(data, limits=limits, name=name)
+    return codec.recover(data, limits=limits, name=name, progress=progress)
 
 
 def verify(

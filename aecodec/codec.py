@@ -259,7 +259,12 @@ class Codec:
 
     @torch.inference_mode()
     def recover(
-        self, data: bytes, *, limits: Limits | None = None, name: str | None = None
+        self,
+        data: bytes,
+        *,
+        limits: Limits | None = None,
+        name: str | None = None,
+        progress: Progress | None = None,
     ) -> tuple[Samples, list[int]]:
         """Decode what is left of a damaged or shortened file; its header must be whole.
 
@@ -285,7 +290,7 @@ class Codec:
             return None
 
         wanted = tiles.whole(file.header)
-        image = self._shown(file, source, wanted, lost=lost)
+        image = self._shown(file, source, wanted, progress, lost)
         return upright(image, file.header.orientation), sorted(set(lost))
 
     @torch.inference_mode()

@@ -80,8 +80,12 @@ def test_one_damaged_chunk_costs_one_chunk(codec: Codec, chunked: bytes, whole) 
     entry = container.parse_header(chunked).entries[4]
     damaged = bytearray(chunked)
     damaged[entry.offset + 5] ^= 1
-    image, lost = codec.recover(bytes(damaged))
+    calls: list[tuple[int, int]] = []
+    image, lost = codec.recover(
+        bytes(damaged), progress=lambda done, expected: calls.append((done, expected))
+    )
     assert lost == [4]
+    assert calls[0] == (0, 384 * 256) and calls[-1] == (384 * 256, 384 * 256)
     assert (image[128:, 128:256] == 128).all()
     np.testing.assert_array_equal(image[:32, :], whole[:32, :])
     np.testing.assert_array_equal(image[:, :32], whole[:, :32])

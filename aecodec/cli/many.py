@@ -110,9 +110,9 @@ def _one(verb: Verb, files: Files, coding: Mapping[str, Any], ending: str) -> in
     else:
         try:
             with options.progress_bar(files.quiet, files.verbose) as progress:
-                if verb != "rescue":
-                    coding = {**coding, "progress": progress}
-                work = Work(verb, coding, ending, files.force, files.keep_times)
+                work = Work(
+                    verb, {**coding, "progress": progress}, ending, files.force, files.keep_times
+                )
                 outcome = work.perform(job)
         except AecError as error:
             if files.as_json:
