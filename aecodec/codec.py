@@ -383,16 +383,13 @@ class Codec:
         """Samples of a rectangle, alpha not yet set, before the orientation is applied."""
         area = tiles.shrunk(wanted, scale)
         channels = (3 if header.colour is ColourMode.RGB else 1) + header.has_alpha
-        image = np.empty(
-            (*tiles.size(area), channels)[: 2 + (channels > 1)], dtype(header.bit_depth)
-        )
-        shown = colour(image)
-        tally = Tally(progress)
+        shape = (*tiles.size(area), channels)[: 2 + (channels > 1)]
+        image = np.empty(shape, dtype(header.bit_depth))
+        shown, tally = colour(image), Tally(progress)
         tally.expect(tiles.area(area))
         with self._workers(header) as workers:
-            for rect, part in decoder.parts(
-                self.network, workers, header, source, wanted, scale=scale
-            ):
+            parts = decoder.parts(self.network, workers, header, source, wanted, scale=scale)
+            for rect, part in parts:
                 shown[tiles.within(rect, area)] = part
                 tally.did(tiles.area(rect))
         return image

@@ -60,18 +60,18 @@ class Objective:
     def __init__(self, network: Network, scene: Scene, pixels: Samples, quality: int) -> None:
         self._network, self.quality = network, quality
         self.quantiser, self.skip = network.quantiser, network.tables.skip
+        row = prior_row(quality)
+        z = information(network.tables.z[row], network.tables.z_bound[row])
         with torch.inference_mode(False):
             self._target = network.to_input(pixels)
             self._around = scene.latents.clone()[None]
+            self._costs = costs(network.tables).to(network.device)
+            self._z_costs = torch.from_numpy(z).to(network.device)
         self._own = tiles.latents_within(scene.core, scene.area)
         self._shown = tiles.within(scene.chunk, tiles.pixels(scene.area))
         self.y, self.size = self._around[0][self._own], tiles.size(scene.core)
         self.pixels = tiles.area(scene.chunk)
         self._weight = network.config.lambda_at(quality / QUALITY_STEPS) * 255**2
-        row = prior_row(quality)
-        self._costs = costs(network.tables).to(network.device)
-        z = information(network.tables.z[row], network.tables.z_bound[row])
-        self._z_costs = torch.from_numpy(z).to(network.device)
 
     def bits(self, q: Tensor, index: Tensor) -> Tensor:
         """Information of residuals, nothing for those that are not coded."""

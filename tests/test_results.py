@@ -83,3 +83,23 @@ def test_the_readme_tells_what_was_measured(results: dict[str, Any]) -> None:
     }
     assert len(told) >= 8
     assert {name: measured.get(name) for name in told} == told
+
+
+def test_the_readme_tells_what_effort_brought() -> None:
+    data = json.loads((KODAK.parent / "kodak-effort" / "results.json").read_text())
+    info = read_info(ROOT / "weights" / "photo.safetensors")
+    assert data["model"] == info.id
+    labels = {c["name"]: c["label"] for c in data["codecs"]}
+    measured = {
+        labels.get(rate["anchor"], rate["anchor"]): f"{rate['percent']:+.1f}"
+        for rate in data["bd_rates"]
+        if rate["codec"] == "aecodec" and rate["metric"] == "psnr"
+    }
+    text = (ROOT / "README.md").read_text()
+    part = text[text.index("With `--effort 6`") :].split("\n\n")[0].replace("\n", " ")
+    told = {
+        name.removesuffix(" (published)"): percent.replace("−", "-")
+        for percent, name in re.findall(r"([−+][\d.]+) % against ([^,]+?)[,.] ", part)
+    }
+    assert len(told) == 5
+    assert {name: measured.get(name) for name in told} == told
