@@ -7,6 +7,7 @@ it only by what that rounds, so an index rounded is nearly always the exact one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -57,36 +58,32 @@ class RelaxedScaleHead:
         )
 
 
+@dataclass
 class RelaxedScales:
     """Scale indices of one chunk as real numbers, pass after pass; see `ChunkScales`.
 
     Attributes:
         passes: how the elements are sorted.
+        features: of the head, (1, F, H, W).
+        weight, bias: of its last layer, sorted: (4, F, C) and (4, 1, C).
+        contexts: what corrects each pass but the first.
+        quality: (1,) continuous, in [0, 7].
     """
 
-    def __init__(
-        self,
-        passes: Passes,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        contexts: list[_RelaxedContext],
-        quality: Tensor,
-    ) -> None:
-        self.passes = passes
-        self._features, self._weight, self._bias = features, weight, bias
-        self._cells = to_cells(features)[0]
-        self._contexts, self._quality = contexts, quality
+    passes: Passes
+    features: Tensor
+    weight: Tensor
+    bias: Tensor
+    contexts: list[_RelaxedContext]
+    quality: Tensor
 
     def index(self, p: int, q: Tensor) -> Tensor:
         """Scale indices of pass p, (4, P, group) float32 in [0, 63], for residuals so far."""
         now = self.passes.of(p)
-        total = self._cells @ self._weight[:, :, now] + self._bias[:, :, now]
+        total = to_cells(self.features)[0] @ self.weight[:, :, now] + self.bias[:, :, now]
         if p > 0:
-            size = self.passes.shape[1:]
-            total = total + self._contexts[p - 1](
-                _level(q[:, :, : now.start]), self._features, self._quality, size
-            )
+            level, size = _level(q[:, :, : now.start]), self.passes.shape[1:]
+            total = total + self.contexts[p - 1](level, self.features, self.quality, size)
         return total.clamp(0, SCALE_LEVELS - 1)
 
 
