@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .model.quantiser import Conditions
+from .model.quantiser import Conditions, integers
 from .objective import Objective
 
 _LEARNING_RATES = (0.075, 0.16)  # of Adam for gained y and for z, in many steps
@@ -71,7 +71,7 @@ def anneal(
     best = z.detach().round() if fixed is None else fixed
     with torch.no_grad():
         y = given.passes.restore(u) / gain
-    return y, best.to(torch.int32).cpu().numpy()
+    return y, integers(best)
 
 
 def _start(objective: Objective, z: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,9 +80,9 @@ def _start(objective: Objective, z: Tensor, rng: torch.Generator) -> tuple[Tenso
     Half way from y to its rounding, most residuals are near what the first pass chose.
     """
     quantiser = objective.quantiser
-    integers, quality = z.round().to(torch.int32).cpu().numpy(), objective.quality
-    decoded = quantiser.quantise_with(objective.y, quality, integers, quantiser.deadzone)[1]
-    given = quantiser.conditions(integers, quality, objective.size)
+    side, quality = integers(z.round()), objective.quality
+    decoded = quantiser.quantise_with(objective.y, quality, side, quantiser.deadzone)[1]
+    given = quantiser.conditions(side, quality, objective.size)
     slope = objective.slope(decoded)[1]
     curvature = objective.curvature(decoded, slope, given.inverse, rng)
     gained = (objective.y * given.gain + decoded / given.inverse) / 2

@@ -15,6 +15,10 @@ from aecodec.codec import Codec
 from aecodec.entropy import PRECISION, encode_chunk
 from aecodec.errors import InputError
 from aecodec.layout import QUALITY_STEPS, Rect
+from aecodec.model.config import ModelConfig
+from aecodec.model.hyperprior import ScaleContext, ScaleHead
+from aecodec.model.relaxed import RelaxedScaleHead
+from aecodec.model.scale_head import IntegerScaleHead, quantise
 from aecodec.objective import Objective, Scene, costs
 from aecodec.rate import prior_row, quality_index
 
@@ -148,3 +152,27 @@ def test_annealing_amid_neighbours(
     assert len(container.parse(with_effort).chunks) == 4
     without = codec.encode(image, quality=40)
     assert loss(codec, image, 40, with_effort) < 0.98 * loss(codec, image, 40, without)
+
+
+@pytest.mark.parametrize("passes", [1, 2, 4])
+def test_relaxed_scales_of_any_number_of_passes(passes: int) -> None:
+    torch.manual_seed(passes)
+    config = ModelConfig(
+        latent_channels=20,
+        hyper_channels=6,
+        scale_width=8,
+        scale_context_width=8,
+        context_blocks=(1,) * passes,
+    )
+    contexts = [ScaleContext(config) for _ in range(1, passes)]
+    for context in contexts:
+        torch.nn.init.normal_(context.weights[3], std=0.1)
+    integers = quantise(ScaleHead(config), contexts, config)
+    z = torch.randint(-4, 5, (6, 2, 2))
+    exact = IntegerScaleHead(integers, torch.device("cpu")).chunk(z, 700, (7, 6))
+    relaxed = RelaxedScaleHead(integers, torch.device("cpu")).chunk(z[None].float(), 700, (7, 6))
+    q = torch.randint(-9, 10, (4, 12, 20)).float()
+    for p in range(passes):
+        found = relaxed.index(p, q)
+        assert found.shape == (4, 12, 20 // passes)
+        assert float((found - exact.index(p, q).float()).abs().max()) < 0.6

@@ -41,7 +41,8 @@ def hyper_shape(height: int, width: int) -> tuple[int, int]:
     return -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
 
 
-def _integers(x: Tensor) -> NDArray[np.int32]:
+def integers(x: Tensor) -> NDArray[np.int32]:
+    """Whole numbers of any dtype as NumPy's int32."""
     return x.to(torch.int32).cpu().numpy()
 
 
@@ -181,7 +182,7 @@ class Quantiser:
 
     def hyper(self, y: Tensor, quality: int) -> NDArray[np.int32]:
         """ẑ (Cz, h, w) of one chunk y (C, H, W) at a stored quality."""
-        return _integers(self.side(y, quality).round())
+        return integers(self.side(y, quality).round())
 
     def side(self, y: Tensor, quality: int) -> Tensor:
         """z (Cz, h, w) of one chunk y (C, H, W) at a stored quality, before it is rounded."""
@@ -194,9 +195,9 @@ class Quantiser:
 
     def conditions(self, z: NDArray[np.int32], quality: int, size: tuple[int, int]) -> Conditions:
         """What ẑ (Cz, h, w) says about a chunk of y of size (H, W)."""
-        integers = torch.from_numpy(z)
-        scales = partial(self._head.chunk, integers, quality, size)
-        real = integers[None].to(self._device).float()
+        given = torch.from_numpy(z)
+        scales = partial(self._head.chunk, given, quality, size)
+        real = given[None].to(self._device).float()
         return Conditions(self._net, self._contexts, scales, real, quality, size)
 
     def relaxed(self, z: Tensor, quality: int, size: tuple[int, int]) -> Conditions:
@@ -246,7 +247,7 @@ class Quantiser:
         residuals, decoded = given.walk(residual)
         index = passes.restore(torch.cat(indices, dim=2)).contiguous().cpu().numpy()
         groups = given.scales.passes.index.numpy()
-        q = _integers(passes.restore(residuals)).copy(order="C")
+        q = integers(passes.restore(residuals)).copy(order="C")
         return Symbols(z, q, index, groups), passes.restore(decoded)
 
     def dequantise(self, z: NDArray[np.int32], q: NDArray[np.int32], quality: int) -> Tensor:

@@ -41,7 +41,7 @@ class RelaxedScaleHead:
         self._slots = slots(len(self._weights[-1]), self.passes).to(device)
         self._tail = columns(self._weights[-1], self._slots)
         self._contexts = [
-            _RelaxedContext(real, f"context.{p}.", p, self._slots) for p in range(1, self.passes)
+            _RelaxedContext(real, p, self.passes, self._slots) for p in range(1, self.passes)
         ]
 
     def chunk(self, z: Tensor, quality: int, size: tuple[int, int]) -> RelaxedScales:
@@ -90,10 +90,11 @@ class RelaxedScales:
 class _RelaxedContext:
     """Pass p of `hyperprior.ScaleContext`, on elements sorted by pass."""
 
-    def __init__(self, real: Mapping[str, Tensor], prefix: str, p: int, order: Tensor) -> None:
-        known, self._head, self._spatial, tail = [real[f"{prefix}weight.{i}"] for i in range(4)]
-        self._biases = [real[f"{prefix}bias.{i}"] for i in range(2)]
-        group = order.shape[1] // len(order)
+    def __init__(self, real: Mapping[str, Tensor], p: int, passes: int, order: Tensor) -> None:
+        names = [f"context.{p}.weight.{i}" for i in range(4)]
+        known, self._head, self._spatial, tail = [real[n] for n in names]
+        self._biases = [real[f"context.{p}.bias.{i}"] for i in range(2)]
+        group = len(tail) // passes
         self._known = columns(known.transpose(0, 1), order[:, : p * group]).mT
         self._tail = columns(tail, order[:, p * group : (p + 1) * group])
 
