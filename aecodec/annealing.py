@@ -87,7 +87,7 @@ def _start(objective: Objective, z: Tensor, rng: torch.Generator) -> tuple[Tenso
     curvature = objective.curvature(decoded, slope, given.inverse, rng)
     gained = (objective.y * given.gain + decoded / given.inverse) / 2
     sort = given.passes.sort
-    return sort(gained), sort(curvature.expand_as(gained)), given.gain
+    return sort(gained), sort(curvature), given.gain
 
 
 def _expected(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .annealing import anneal
 from .errors import InputError
@@ -51,6 +53,7 @@ def refine(
     effort: int,
     *,
     seed: int = 0,
+    seen: NDArray[np.bool_] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Symbols:
     """Integers for one chunk, never with a greater loss than those of effort 0.
@@ -62,12 +65,14 @@ def refine(
         quality: stored quality, 0 to 3584.
         effort: 0 to 9.
         seed: of the random choices; the result depends on nothing else.
+        seen: (16h, 16w), which of the pixels can be seen; None if all can.
         progress: called `steps(effort)` times.
     """
     quantiser = network.quantiser
     if effort == 0:
         return quantiser.quantise(scene.own, quality)
-    objective, report = Objective(network, scene, pixels, quality), progress or (lambda: None)
+    objective = Objective(network, scene, pixels, quality, seen)
+    report = progress or (lambda: None)
     rng = torch.Generator(device=network.device).manual_seed(seed)
     found, passes = [], GREEDY_STEPS[effort]
     if ANNEALING_STEPS[effort]:

@@ -21,6 +21,7 @@ from aecodec.model.relaxed import RelaxedScaleHead
 from aecodec.model.scale_head import IntegerScaleHead, quantise
 from aecodec.objective import Objective, Scene, costs
 from aecodec.rate import prior_row, quality_index
+from aecodec.refine import refine
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,39 @@ def test_the_objective_counts_the_bits_of_the_file(codec: Codec, crop: np.ndarra
     coded = s.index >= network.tables.skip
     relaxed = objective.relaxed_bits(torch.from_numpy(s.q), real)[torch.from_numpy(coded)].sum()
     assert float(relaxed) == pytest.approx(float(bits), rel=1e-4)
+
+
+@pytest.mark.parametrize(("effort", "share"), [(2, 1.0), (5, 0.96)])
+def test_hidden_colour_has_no_error(
+    codec: Codec, crop: np.ndarray, effort: int, share: float
+) -> None:
+    network, quality = codec.network, quality_index(40)
+    pixels = np.ascontiguousarray(crop[:112, :96])
+    y, whole, area = network.analyse(pixels).clone(), Rect(0, 0, 96, 112), Rect(0, 0, 6, 7)
+    seen = np.zeros((112, 96), bool)
+    seen[:, :48] = True
+
+    def bits_and_error(mask: np.ndarray | None) -> tuple[int, float]:
+        s = refine(network, Scene(y, area, area, whole), pixels, quality, effort, seen=mask)
+        payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), network.tables, s.groups)
+        decoded = network.quantiser.dequantise(s.z, s.q, quality)
+        shown = network.synthesise(decoded, quality / QUALITY_STEPS).astype(float)
+        return len(payload), float(np.square(shown - pixels)[seen].mean())
+
+    (all_bits, all_error), (bits, error) = bits_and_error(None), bits_and_error(seen)
+    assert bits < share * all_bits  # what is hidden takes fewer
+    assert error < 1.05 * all_error
+
+
+def test_effort_on_transparency(codec: Codec, crop: np.ndarray) -> None:
+    alpha = np.full((*crop.shape[:2], 1), 255, np.uint8)
+    alpha[:, 55:] = 0
+    image = np.dstack([crop, alpha])
+    decoded = [codec.decode(codec.encode(image, quality=40, effort=e)) for e in (0, 4)]
+    for shown in decoded:
+        assert np.array_equal(shown[:, :, 3], alpha[:, :, 0])
+    plain, refined = (psnr(crop[:, :55], shown[:, :55, :3]) for shown in decoded)
+    assert refined > plain - 0.3
 
 
 def test_annealing_amid_neighbours(
