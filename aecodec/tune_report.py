@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .measure.figures import COLOURS, new_figure, save, tidy
+from .figures import COLOURS, new_figure, save, tidy
 from .pixels import write_bytes
 from .train.config import TrainConfig
 from .tune_space import Parameter, apply

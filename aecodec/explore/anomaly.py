@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecodec.errors import InputError
-from aecodec.explore.figures import COLOURS, bare, new_figure, row_label, show, tidy
+from aecodec.explore.figures import bare, row_label, show
+from aecodec.figures import COLOURS, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from aecodec.errors import InputError
 from aecodec.explore.extra import needs_explore
-from aecodec.explore.figures import new_figure, scatter_classes, tidy
+from aecodec.explore.figures import scatter_classes
 from aecodec.explore.latents import Latents
 from aecodec.explore.project import Projection, axis_labels, project
+from aecodec.figures import new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecodec.errors import InputError
-from aecodec.explore.figures import COLOURS, new_figure, tidy
+from aecodec.figures import COLOURS, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,11 +1,9 @@
-"""Figures: one style, colours that everyone can tell apart, and a JSON beside each picture."""
+"""What the figures of `aecodec.explore` have in common, and the JSON beside each picture."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecodec.errors import OutputError
-from aecodec.explore.extra import needs_explore
+from aecodec.figures import COLOURS, save
 from aecodec.pixels import check_output, write_bytes
 
 if TYPE_CHECKING:
@@ -23,30 +21,8 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg")
 
-#: Okabe and Ito's colours, which differ for every common kind of colour vision.
-COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#F0E442",
-    "#000000",
-)
-
 #: Up to so many classes have a colour each and a legend; more share a scale and a colour bar.
 MOST_COLOURS = len(COLOURS)
-
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "aecodec",
-    "font.size": 9.5,
-    "axes.axisbelow": True,
-    "axes.titlesize": 10,
-    "figure.titlesize": 12,
-}
-_DPI = 140
-_LONGEST = 200.0  # inches a side that Agg draws at `_DPI` without trouble
 
 
 class Result(Protocol):
@@ -95,19 +71,8 @@ def write(result: Result, out: Path, *, overwrite: bool = False) -> list[Path]:
         MissingDependencyError: Matplotlib is not installed.
     """
     beside = check_outputs(out, overwrite=overwrite)
-    with needs_explore("drawing"):
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
     text = as_json(result.numbers())
-    kind = out.suffix.lower()[1:]
-    with mpl.rc_context(_STYLE):
-        figure = result.draw()
-        FigureCanvasAgg(figure)
-        buffer = io.BytesIO()
-        figure.savefig(
-            buffer, format=kind, dpi=_DPI, metadata={"Date": None} if kind == "svg" else None
-        )
-    write_bytes(out, buffer.getvalue(), overwrite=overwrite)
+    save(result.draw(), out, overwrite=overwrite)
     write_bytes(beside, text.encode(), overwrite=overwrite)
     return [out, beside]
 
@@ -131,22 +96,6 @@ def _plain(value: Any) -> Any:
             return None
         return float(f"{value:.7g}")  # no digits that float32 does not have
     return value
-
-
-def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure of so many inches, its title wrapped to fit."""
-    with needs_explore("drawing"):
-        from matplotlib.figure import Figure
-    figure = Figure(figsize=(width, min(height, _LONGEST)), layout="constrained")
-    lines = textwrap.wrap(title, max(20, int(width * 10.5)), break_on_hyphens=False)
-    figure.suptitle("\n".join(lines))
-    return figure
-
-
-def tidy(axes: Axes) -> None:
-    """A light grid, and no frame above and to the right."""
-    axes.grid(color="#dddddd", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def show(axes: Axes, x: NDArray[np.float32], caption: str = "") -> None:

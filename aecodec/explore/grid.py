@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecodec.errors import InputError
-from aecodec.explore.figures import COLOURS, new_figure, show, tidy
+from aecodec.explore.figures import show
+from aecodec.figures import COLOURS, new_figure, tidy
 from aecodec.samples import Samples, bit_depth, colour
 
 if TYPE_CHECKING:

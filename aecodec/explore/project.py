@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from aecodec.errors import InputError
 from aecodec.explore.extra import needs_explore
-from aecodec.explore.figures import new_figure, scatter_classes, tidy
+from aecodec.explore.figures import scatter_classes
 from aecodec.explore.latents import Latents
+from aecodec.figures import new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

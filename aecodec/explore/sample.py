@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecodec.errors import InputError
-from aecodec.explore.figures import new_figure, show
+from aecodec.explore.figures import show
+from aecodec.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

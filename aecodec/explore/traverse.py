@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecodec.errors import InputError, ModelMismatchError
-from aecodec.explore.figures import new_figure, row_label, show
+from aecodec.explore.figures import row_label, show
 from aecodec.explore.latents import Latents
+from aecodec.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

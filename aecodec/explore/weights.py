@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aecodec.explore.figures import COLOURS, new_figure, tidy
+from aecodec.figures import COLOURS, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

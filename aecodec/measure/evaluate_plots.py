@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aecodec.figures import COLOURS, MARKERS, new_figure, tidy
 from aecodec.measure.evaluate import Evaluation
 from aecodec.measure.evaluate_summary import summary
-from aecodec.measure.figures import COLOURS, MARKERS, new_figure, tidy
 from aecodec.measure.metrics import decibels
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from aecodec.errors import OutputError
+from aecodec.figures import save
 from aecodec.measure.evaluate import Evaluation
 from aecodec.measure.evaluate_plots import has_rates, histogram, rate_distortion
 from aecodec.measure.evaluate_sheets import choose, settings, sheet
 from aecodec.measure.evaluate_summary import numbers
-from aecodec.measure.figures import save
 from aecodec.pixels import write_bytes
 
 JSON, CURVES, HISTOGRAM, SHEETS = "evaluation.json", "rd.png", "psnr.png", "sheet-{}.png"

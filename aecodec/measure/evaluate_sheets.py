@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aecodec.figures import new_figure
 from aecodec.measure import needs_bench
 from aecodec.measure.evaluate import Evaluation, Measured, judge
 from aecodec.measure.evaluate_subject import Original
-from aecodec.measure.figures import new_figure
 from aecodec.samples import Samples, bit_depth
 
 if TYPE_CHECKING:

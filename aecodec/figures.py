@@ -1,0 +1,80 @@
+"""Figures: one style, colours that everyone can tell apart, files that appear whole."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import MissingDependencyError
+from .pixels import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Okabe and Ito's colours, which differ for every common kind of colour vision.
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#F0E442",
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+_DPI = 140
+_LONGEST = 200.0  # inches a side that Agg draws at `_DPI` without trouble
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure of so many inches, its title wrapped to fit.
+
+    Raises:
+        MissingDependencyError: Matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"drawing needs {error.name}: pip install 'aecodec[explore]'"
+        ) from error
+    figure = Figure(figsize=(width, min(height, _LONGEST)), layout="constrained")
+    FigureCanvasAgg(figure)
+    lines = textwrap.wrap(title, max(20, int(width * 10.5)), break_on_hyphens=False)
+    figure.suptitle("\n".join(lines), fontsize=12)
+    return figure
+
+
+def tidy(axes: Axes) -> None:
+    """A light grid behind what is drawn, no frame above and to the right, small text."""
+    axes.set_axisbelow(True)
+    axes.title.set_fontsize(10)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_fontsize(9.5)
+    axes.tick_params(labelsize=9)
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, path: Path, *, overwrite: bool = True) -> None:
+    """Write a figure as its suffix says (.png, .svg), whole or not at all.
+
+    The same figure gives the same bytes.
+
+    Raises:
+        OutputError: it cannot be written, or is there and may not be replaced.
+    """
+    import matplotlib as mpl
+
+    kind, buffer = path.suffix.lower()[1:], io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "aecodec"}):
+        figure.savefig(
+            buffer, format=kind, dpi=_DPI, metadata={"Date": None} if kind == "svg" else None
+        )
+    write_bytes(path, buffer.getvalue(), overwrite=overwrite)
