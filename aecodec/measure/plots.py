@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aecodec.errors import OutputError
+from aecodec.figures import new_figure, save, tidy
 from aecodec.measure import needs_bench
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.runner import METRICS
@@ -42,28 +42,17 @@ class Plot:
 
 
 def draw(plot: Plot, paths: Sequence[Path]) -> None:
-    """Draw once, save to each path (the suffix says how: .png, .svg, ...)."""
-    with needs_bench():
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    settings: dict[Any, Any] = {"svg.hashsalt": "aecodec", "font.size": 9.5, "axes.axisbelow": True}
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=(12.5, 6.4), layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.suptitle(plot.title, fontsize=12)
-        panels = figure.subplots(1, len(METRICS), sharex=True)
-        for panel, metric in zip(panels, METRICS, strict=True):
-            _panel(panel, plot, metric)
-        rates = [curve.bpp[0] for curve in [*plot.curves, *plot.published] if curve.bpp]
-        panels[0].set_xlim(0.9 * min(rates, default=TICKS[0]), MAX_BPP)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
-        try:
-            for path in paths:
-                figure.savefig(path, dpi=140)
-        except OSError as error:
-            raise OutputError(f"{path}: {error}") from error
+    """Draw once, save to each path (the suffix says how: .png, .svg)."""
+    figure = new_figure(12.5, 6.4, plot.title)
+    panels = figure.subplots(1, len(METRICS), sharex=True)
+    for panel, metric in zip(panels, METRICS, strict=True):
+        _panel(panel, plot, metric)
+    rates = [curve.bpp[0] for curve in [*plot.curves, *plot.published] if curve.bpp]
+    panels[0].set_xlim(0.9 * min(rates, default=TICKS[0]), MAX_BPP)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+    for path in paths:
+        save(figure, path)
 
 
 def _panel(panel: Any, plot: Plot, metric: str) -> None:
@@ -112,8 +101,7 @@ def _axes(panel: Any, curves: Sequence[Curve], metric: str) -> None:
             panel.yaxis.set_major_locator(MultipleLocator(2))
     panel.set_xlabel("rate (bits per pixel, logarithmic)")
     panel.set_ylabel(AXES[metric])
-    panel.grid(color="#dddddd", linewidth=0.7)
-    panel.spines[["top", "right"]].set_visible(False)
+    tidy(panel)
 
 
 def styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
