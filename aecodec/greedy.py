@@ -46,7 +46,6 @@ def round_greedily(
     latents = y.clone() * given.gain
     strength = torch.full_like(latents, deadzone)
     best: tuple[float, Symbols] | None = None
-    curvature: Tensor | None = None
     for left in range(passes, -1, -1):
         s, decoded = quantiser.quantise_with(latents / given.gain, objective.quality, z, strength)
         q, index = torch.from_numpy(s.q).to(y.device), torch.from_numpy(s.index)
@@ -57,8 +56,7 @@ def round_greedily(
             best = (loss, s)
         if not left:
             break
-        if curvature is None:
-            curvature = objective.curvature(decoded, slope, given.inverse, rng)
+        curvature = objective.curvature(decoded, slope, given.inverse, rng)
         gain, move = torch.zeros_like(latents), torch.zeros_like(latents)
         for step in (-1, 1):
             extra = (objective.bits(q + step, index) - bits) / objective.pixels

@@ -91,6 +91,7 @@ class Objective:
         self._own = tiles.latents_within(scene.core, scene.area)
         self.y, self.size = self._around[0][self._own], tiles.size(scene.core)
         self.pixels = tiles.area(scene.chunk)
+        self._curvature: Tensor | None = None
         emphasis = _EMPHASIS ** (1 - quality / QUALITY_MAX)
         self._error_weight = emphasis * network.config.lambda_at(quality / QUALITY_STEPS) * 255**2
 
@@ -141,7 +142,8 @@ class Objective:
         """Second derivative of the weighted error, (C, h, w): that of a channel where all is seen.
 
         From one random direction (Hutchinson's estimator): the gradients of different
-        elements of a channel are almost independent.
+        elements of a channel are almost independent. Measured once, as it hardly depends on
+        the place.
 
         Args:
             decoded: ŷ (C, h, w).
@@ -149,11 +151,13 @@ class Objective:
             step: (C, 1, 1) the unit of each channel.
             rng: of the direction.
         """
-        sign = torch.rand(decoded.shape, generator=rng, device=decoded.device).round() * 2 - 1
-        difference = self.slope(decoded + sign * step / 2)[1] - slope
-        each: Tensor = difference * sign * step * 2
-        total, seen = each.sum(dim=(1, 2), keepdim=True), self._visibility
-        return (total / seen.sum().clamp(min=1)).clamp(min=0) * seen
+        if self._curvature is None:
+            sign = torch.rand(decoded.shape, generator=rng, device=decoded.device).round() * 2 - 1
+            difference = self.slope(decoded + sign * step / 2)[1] - slope
+            each: Tensor = difference * sign * step * 2
+            total, seen = each.sum(dim=(1, 2), keepdim=True), self._visibility
+            self._curvature = (total / seen.sum().clamp(min=1)).clamp(min=0) * seen
+        return self._curvature
 
     @cached_property
     def _visibility(self) -> Tensor:
