@@ -51,7 +51,7 @@ Examples:
     type=click.IntRange(0, 9),
     default=0,
     show_default=True,
-    help="Time spent on a smaller file.",
+    help="Time spent on a smaller file of equal PSNR.",
 )
 @click.option("--preview", is_flag=True, help="Store a small picture, too: 1 to 3 % of the file.")
 @click.option(
