@@ -141,14 +141,17 @@ def coarser(plane: Samples, quality: float) -> Samples:
     return out
 
 
+def seen(samples: Samples) -> NDArray[np.bool_] | None:
+    """Which pixels can be seen, (h, w); None if there is no alpha, so that all can."""
+    return samples[:, :, -1] > 0 if has_alpha(samples) else None
+
+
 def visible(samples: Samples) -> Samples:
     """Samples as the network sees them: (h, w, 3), the colour nobody sees filled in."""
     shown = colour(samples)
     rgb = shown if shown.ndim == 3 else np.repeat(shown[:, :, None], 3, axis=2)
-    if not has_alpha(samples):
-        return rgb
-    seen = samples[:, :, -1] > 0
-    return rgb if seen.all() else fill(rgb, seen)
+    mask = seen(samples)
+    return rgb if mask is None or mask.all() else fill(rgb, mask)
 
 
 def fill(rgb: Samples, seen: NDArray[np.bool_]) -> Samples:
@@ -210,4 +213,5 @@ def error(samples: Samples, shown: Samples) -> NDArray[np.float32]:
         shown: the decoded colour, (H, W) or (H, W, 3).
     """
     found = colour(samples).astype(np.float32) - shown
-    return found[samples[:, :, -1] > 0] if has_alpha(samples) else found
+    mask = seen(samples)
+    return found if mask is None else found[mask]

@@ -134,15 +134,15 @@ class Encoding:
         scene, total = self._scene(number), steps(self._effort)
         share = tiles.area(self._chunks[number])
         self._tally.expect(share * total)
-        area = tiles.pixels(scene.area)
+        samples = tiles.cut_pixels(self._pixels, tiles.pixels(scene.area))
         symbols = refine(
             self._network,
             scene,
-            self._shown(area),
+            alpha.visible(samples),
             quality,
             self._effort,
             seed=number,
-            seen=self._seen(area),
+            seen=alpha.seen(samples),
             progress=lambda: self._tally.did(share),
         )
         if self._kept is not None:  # the search asks for the size, then for the PSNR
@@ -152,12 +152,6 @@ class Encoding:
     def _shown(self, rect: Rect) -> Samples:
         """What the network sees of a rectangle of pixels: (h, w, 3)."""
         return alpha.visible(tiles.cut_pixels(self._pixels, rect))
-
-    def _seen(self, rect: Rect) -> NDArray[np.bool_] | None:
-        """Which of a rectangle of pixels can be seen: (h, w), or None if all can."""
-        if not self._header.has_alpha:
-            return None
-        return tiles.cut_pixels(self._pixels, rect)[:, :, -1] > 0
 
     def _scene(self, number: int) -> Scene:
         """A chunk with its y, and with its surroundings if they matter."""
