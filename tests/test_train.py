@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import Run, psnr
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 from train_files import HYPERPRIOR, write_config, write_images
@@ -23,7 +25,8 @@ from aecodec.train.data import PatchSource, split
 from aecodec.train.export import export, frequencies
 from aecodec.train.loop import Trainer
 from aecodec.train.losses import LossConfig
-from aecodec.train.optimiser import orthogonalise
+from aecodec.train.muon import orthogonalise
+from aecodec.train.tasks.hyperprior import draw_qualities
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,13 @@ def test_sampling_weights_are_obeyed(tmp_path: Path) -> None:
     source = PatchSource(paths, 64, {"often*": 4.0}, torch.device("cpu"), 1)
     bright = (source.batch(1000)[:, 0, 0, 0] > 0).float().mean()
     assert 0.75 < bright < 0.85
+
+
+@given(count=st.integers(1, 200), power=st.floats(0.2, 5))
+def test_a_step_has_one_quality_of_each_part_of_the_range(count: int, power: float) -> None:
+    shares = (draw_qualities(count, power).double() / 7) ** (1 / power) * count
+    part = torch.arange(count)
+    assert ((shares > part - 1e-3) & (shares < part + 1 + 1e-3)).all()
 
 
 def test_the_split_depends_on_names_alone(images: Path) -> None:

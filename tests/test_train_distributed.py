@@ -68,7 +68,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
     (folder / "images").mkdir()
     write_images(folder / "images")
     text = BOTTLENECK.replace('norm = "batch"', "").replace("variational = true", "")
-    config = write_config(folder, text.replace("kl = 1e-5", ""), STEPS)
+    text = text.replace("kl = 1e-5", "").replace('"adamw"', '"muon"')
+    config = write_config(folder, text.replace("[8, 48]", "[48, 64]"), STEPS)  # some matrices
     return config, folder / "images", folder / "out"
 
 

@@ -31,6 +31,7 @@ _OF_FAMILY = {
         "table_rate",
         "linear_rate",
         "deadzone",
+        "quality_power",
         "sampling",
         "validation_fraction",
     ),
@@ -39,6 +40,14 @@ _OF_FAMILY = {
 _PATCHES_DATA = ("bits", "maximum", "invalid")  # of [data], what the hyperprior looks at
 _SECTIONS = {"data": DataConfig, "augment": AugmentConfig, "loss": LossConfig}
 _SHARED = ("height", "width", "channels", "bits")  # by [data] and the [model] of a bottleneck
+_POSITIVE = (
+    "steps",
+    "batch",
+    "validate_every",
+    "plateau_patience",
+    "learning_rate",
+    "quality_power",
+)
 _NOT_NEGATIVE = (
     "minutes",
     "weight_decay",
@@ -80,6 +89,7 @@ class TrainConfig:
     linear_rate: float = 0.5  # times the learning rate, for the linear path
     train_only: tuple[str, ...] = ()  # how names of parameters begin that are trained; (): all
     deadzone: float = 0.0  # how strongly residuals round to zero, as by an encoder; hyperprior
+    quality_power: float = 1.0  # qualities are 7 uᵖ, u uniform: over 1, more low ones; hyperprior
     clip: float = 1.0  # global gradient norm; 0: none
     ema: float = 0.999  # decay of the moving average of the weights; 0: none
     precision: str = "auto"  # "float32", "bfloat16", or "auto": bfloat16 where it is fast
@@ -106,7 +116,7 @@ class TrainConfig:
                 raise TrainingError(
                     f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}"
                 )
-        for name in ("steps", "batch", "validate_every", "plateau_patience", "learning_rate"):
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be positive, not {getattr(self, name)}")
         for name in _NOT_NEGATIVE:

@@ -80,7 +80,9 @@ class HyperpriorTask(Task):
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Patches (N, 3, P, P) in [-0.5, 0.5], and their qualities (N,) in [0, 7]."""
         x = self.source.batch(self.config.batch)
-        return x, torch.rand(self.config.batch, device=self.device) * 7
+        world = self.world
+        drawn = draw_qualities(self.config.batch * world.size, self.config.quality_power)
+        return x, drawn[world.rank :: world.size].to(self.device)
 
     def loss(
         self, model: nn.Module, batch: Any, step: int | None
@@ -123,3 +125,17 @@ class HyperpriorTask(Task):
 
     def close(self) -> None:
         """All images are in memory."""
+
+
+def draw_qualities(count: int, power: float) -> Tensor:
+    """Random qualities (N,) in [0, 7], ascending, one from each of N equally likely parts.
+
+    A step that always has low and high qualities has steadier gradients than one whose
+    qualities are drawn independently. Which patch gets which is random, as patches are.
+
+    Args:
+        count: how many, N: the patches of a step.
+        power: qualities are 7 uᵖ with u uniform in [0, 1): over 1, low ones are more frequent.
+    """
+    u = (torch.arange(count) + torch.rand(count)) / count
+    return 7 * u**power
