@@ -23,7 +23,7 @@ from torch import Tensor
 from .model.quantiser import Conditions, integers
 from .objective import Objective
 
-_LEARNING_RATES = (0.075, 0.16)  # of Adam for gained y and for z, in many steps
+_LEARNING_RATES = (0.14, 0.12)  # of Adam for gained y and for z, in many steps
 _FALL = 0.9  # of the learning rate, on the way
 _TEMPERATURES = (0.5, 0.13)  # first and last
 _Z_FIXED = 0.6  # part of the steps after which ẑ stays: later ones know what it is

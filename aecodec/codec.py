@@ -35,7 +35,7 @@ from .parallel import Workers
 from .preview import PREVIEW_QUALITY, stored_preview
 from .progress import Progress, Tally
 from .rate import Aim
-from .refine import check_effort
+from .refine import SOFTNESS, check_effort
 from .samples import Samples, as_array, bit_depth, colour, dtype, has_alpha, reduced, upright
 
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
@@ -138,13 +138,13 @@ class Codec:
         """`encode`, with quality and targets as one value."""
         pixels = as_array(image)
         depth = depthcoding.is_depth(self.network, pixels, aim)
-        height, width = pixels.shape[:2]
         header = Header(
-            width=width,
-            height=height,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
             model_id=bytes.fromhex(self.model_id),
             quality=0,
-            effort=check_effort(effort),
+            softness=SOFTNESS[check_effort(effort)],
+            effort=effort,
             colour=ColourMode.GRAY if colour(pixels).ndim == 2 else ColourMode.RGB,
             bit_depth=bit_depth(pixels),
             alpha=DEPTH if depth else int(has_alpha(pixels)),

@@ -153,7 +153,7 @@ def parts(
             )
         else:
             if scale == 1:
-                whole = network.synthesise(outer, header.q, header.bit_depth)
+                whole = network.synthesise(outer, header.synthesis_q, header.bit_depth)
             else:
                 whole = network.preview(outer, header.bit_depth)
             part = whole[tiles.within(rect, tiles.shrunk(window.seen, scale))]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from . import alpha, decoder, tiles
 from .container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
 from .entropy import encode_chunk, symbols_crc
-from .errors import InputError
 from .layout import Rect
 from .model.network import Network
 from .model.quantiser import Symbols
@@ -129,8 +128,7 @@ class Encoding:
             return self._network.quantiser.quantise(self._scene(number).own, quality)
         if (quality, number) in self._refined:
             return self._refined[quality, number]
-        if not isinstance(self._network, Network):
-            raise InputError(f"model {self._network.info.name} codes at effort 0 alone")
+        assert isinstance(self._network, Network)  # others code at effort 0 alone
         scene, total = self._scene(number), steps(self._effort)
         share = tiles.area(self._chunks[number])
         self._tally.expect(share * total)

@@ -34,6 +34,7 @@ class FileInfo:
         bpp: bits a pixel, of the whole file.
         chunks: number of independently decodable squares.
         chunk_side: their side in pixels.
+        softness: how much coarser than `quality` the decoder takes its steps to be, 0 to 3.
         effort: the encoder's effort, 0 to 9.
         precision: arithmetic of the encoder, "float32", "bfloat16", ...
         orientation: EXIF orientation to apply after decoding, 1 to 8.
@@ -52,6 +53,7 @@ class FileInfo:
     bpp: float
     chunks: int
     chunk_side: int
+    softness: int
     effort: int
     precision: str
     orientation: int
@@ -107,6 +109,7 @@ def _file_info(found: HeaderInfo, size: int) -> FileInfo:
         bpp=8 * size / (head.width * head.height),
         chunks=len(found.entries),
         chunk_side=1 << head.chunk_log2,
+        softness=head.softness,
         effort=head.effort,
         precision=head.precision.name.lower(),
         orientation=head.orientation,

@@ -14,6 +14,7 @@ from aecodec.layout import (
     DEPTH,
     QUALITY_MAX,
     SIGNATURE,
+    SOFTNESS_MAX,
     VERSION,
     ColourMode,
     Header,
@@ -49,6 +50,7 @@ def write_fields(header: Header) -> bytes:
     require("orientation", header.orientation, 1, 8)
     if header.alpha == DEPTH and (header.colour, header.bit_depth) != (ColourMode.GRAY, 16):
         raise InputError("depth is 16-bit gray")
+    require("softness", header.softness, 0, SOFTNESS_MAX)
     require("effort", header.effort, 0, _EFFORT_MAX)
     require("precision", header.precision, 0, max(Precision))
     log2_max = _PLANES_LOG2_MAX if header.alpha else _LOG2_MAX
@@ -56,7 +58,10 @@ def write_fields(header: Header) -> bytes:
     require("length of the model id", len(header.model_id), 8, 8)
     packed = (
         VERSION,
-        header.precision | header.alpha << 2 | _DEPTHS.index(header.bit_depth) << 4,
+        header.precision
+        | header.alpha << 2
+        | _DEPTHS.index(header.bit_depth) << 4
+        | header.softness << 6,
         header.colour | (header.orientation - 1) << 3,
         header.effort | (header.chunk_log2 - _LOG2_MIN) << 4,
     )
@@ -103,7 +108,6 @@ def read_fields(cur: Cursor, limits: Limits) -> Header:
     start = cur.pos
     flags, picture, coding = cur.take(3, "the header")
     for offset, what, value, known in (
-        (start, "reserved flag bits", flags >> 6, 0),
         (start, "bit depth code", flags >> 4 & 3, len(_DEPTHS) - 1),
         (start, "alpha kind", flags >> 2 & 3, _PLANES_MAX),
         (start + 1, "reserved picture bits", picture >> 6, 0),
@@ -136,6 +140,7 @@ def read_fields(cur: Cursor, limits: Limits) -> Header:
         bit_depth=_DEPTHS[flags >> 4 & 3],
         alpha=flags >> 2 & 3,
         orientation=(picture >> 3) + 1,
+        softness=flags >> 6,
         effort=coding & 15,
         precision=Precision(flags & 3),
         chunk_log2=(coding >> 4) + _LOG2_MIN,

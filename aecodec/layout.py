@@ -15,6 +15,8 @@ SIGNATURE = b"\x89AEC\r\n\x1a\n"
 VERSION = 1
 QUALITY_STEPS = 512  # steps of the stored quality for one unit of the continuous q
 QUALITY_MAX = 3584  # q = 7
+SOFTNESS_STEP = 256  # of the stored quality, for one unit of softness
+SOFTNESS_MAX = 3
 DEFAULT_CHUNK_LOG2 = 10  # chunks of 1024 x 1024 pixels
 STRIDE = 16  # pixels per position of y, each way
 EXIF, ICC, XMP = b"eXIF", b"iCCP", b"xMP "  # metadata types this release writes
@@ -77,6 +79,8 @@ class Header:
         alpha: what planes lie beside every chunk: `NO_PLANES`, `ALPHA`, an alpha channel,
             or `DEPTH`, holes and residuals of a depth map.
         orientation: EXIF orientation to apply after decoding, 1 to 8.
+        softness: how far below `quality` the synthesis transform runs, 0 to `SOFTNESS_MAX`
+            times `SOFTNESS_STEP`.
         effort: encoder effort, 0 to 9 (information only).
         precision: encoder arithmetic (information only).
         chunk_log2: log2 of the chunk side in pixels, 6 to 15.
@@ -90,6 +94,7 @@ class Header:
     bit_depth: int = 8
     alpha: int = 0
     orientation: int = 1
+    softness: int = 0
     effort: int = 0
     precision: Precision = Precision.FLOAT32
     chunk_log2: int = DEFAULT_CHUNK_LOG2
@@ -103,6 +108,16 @@ class Header:
     def q(self) -> float:
         """The continuous quality, 0.0 to 7.0."""
         return self.quality / QUALITY_STEPS
+
+    @property
+    def synthesis_q(self) -> float:
+        """The continuous quality at which the synthesis transform runs, 0.0 to 7.0."""
+        return softened(self.quality, self.softness)
+
+
+def softened(quality: int, softness: int) -> float:
+    """The continuous quality at which a synthesis of so much softness runs."""
+    return max(quality - SOFTNESS_STEP * softness, 0) / QUALITY_STEPS
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from . import tiles
 from .entropy import PRECISION, Tables
-from .layout import QUALITY_MAX, QUALITY_STEPS, STRIDE, Rect
+from .layout import QUALITY_MAX, QUALITY_STEPS, STRIDE, Rect, softened
 from .model.network import Network
 from .rate import prior_row
 from .samples import Samples
 
-_EMPHASIS = 1.35
+_EMPHASIS = 1.6
 """Weight of the error at the lowest quality, against what λ gives it; 1 at the highest.
 
 Found on photographs held out of training: there an error is saved for fewer bits.
@@ -56,6 +56,7 @@ class Objective:
         scene: the chunk.
         pixels: (16h, 16w, 3) of the scene's area, see `Network.to_input`.
         quality: stored quality, 0 to 3584.
+        softness: of the file, see `Header`.
         seen: (16h, 16w), which of the pixels can be seen: the others have no error. None if
             all can.
 
@@ -73,9 +74,11 @@ class Objective:
         scene: Scene,
         pixels: Samples,
         quality: int,
+        softness: int = 0,
         seen: NDArray[np.bool_] | None = None,
     ) -> None:
         self._network, self.quality = network, quality
+        self._synthesis_q = softened(quality, softness)
         self.quantiser, self.skip = network.quantiser, network.tables.skip
         row = prior_row(quality)
         z = information(network.tables.z[row], network.tables.z_bound[row])
@@ -120,7 +123,7 @@ class Objective:
         """Weighted error of the chunk's own pixels for its ŷ (C, h, w), amid what surrounds it."""
         outer = self._around.clone()
         outer[0][self._own] = decoded
-        pixels = self._network.decode(outer, self.quality / QUALITY_STEPS)
+        pixels = self._network.decode(outer, self._synthesis_q)
         rows, cols = self._shown
         squares = (pixels - self._target)[:, :, rows, cols].square()
         if self._seen is not None:

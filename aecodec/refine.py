@@ -20,11 +20,15 @@ from .model.quantiser import Symbols
 from .objective import Objective, Scene
 from .samples import Samples
 
-GREEDY_STEPS = (0, 1, 2, 4, 3, 3, 3, 3, 3, 4)
+GREEDY_STEPS = (0, 1, 2, 4, 1, 1, 2, 2, 2, 3)
 """Passes of greedy rounding of each effort, 0 to 9."""
 
-ANNEALING_STEPS = (0, 0, 0, 0, 6, 10, 20, 40, 80, 200)
+ANNEALING_STEPS = (0, 0, 0, 0, 8, 12, 20, 40, 80, 200)
 """Gradient steps of annealing before them."""
+
+SOFTNESS = (0, 0, 0, 0, 2, 3, 3, 3, 3, 3)
+"""Softness of the files of each effort: annealing makes more of steps that are finer than
+the synthesis expects, and greedy moves, which see one step at a time, do not."""
 
 MAX_EFFORT = len(GREEDY_STEPS) - 1
 
@@ -56,7 +60,7 @@ def refine(
     seen: NDArray[np.bool_] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Symbols:
-    """Integers for one chunk, never with a greater loss than those of effort 0.
+    """Integers for one chunk, for a file of the softness of the effort.
 
     Args:
         network: the model.
@@ -71,7 +75,7 @@ def refine(
     quantiser = network.quantiser
     if effort == 0:
         return quantiser.quantise(scene.own, quality)
-    objective = Objective(network, scene, pixels, quality, seen)
+    objective = Objective(network, scene, pixels, quality, SOFTNESS[effort], seen)
     report = progress or (lambda: None)
     rng = torch.Generator(device=network.device).manual_seed(seed)
     found, passes = [], GREEDY_STEPS[effort]

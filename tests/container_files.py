@@ -55,7 +55,14 @@ ALPHA = c.AecFile(
     (c.Metadata(c.XMP, b"<x/>"),),
     (b"alpha of one", b"", b"3"),
 )
-GOLDEN = [(SMALL_HEX, SMALL), (RICH_HEX, RICH), (ALPHA_HEX, ALPHA)]
+SOFT_HEX = (
+    "894145430d0a1a0a 01800145 0123456789abcdef 8006 8004 8014 07 156a2c42 78563412 f6ae3fbf"
+    "7061796c6f6164 00"
+)
+SOFT = c.AecFile(
+    c.Header(768, 512, MODEL, 2560, softness=2, effort=5), (c.Chunk(b"payload", 0x12345678),)
+)
+GOLDEN = [(SMALL_HEX, SMALL), (RICH_HEX, RICH), (ALPHA_HEX, ALPHA), (SOFT_HEX, SOFT)]
 U32 = st.integers(0, 2**32 - 1)
 
 
@@ -76,6 +83,7 @@ def files(draw: st.DrawFn) -> c.AecFile:
         bit_depth=draw(st.sampled_from([8, 16])),
         alpha=int(alpha),
         orientation=draw(st.integers(1, 8)),
+        softness=draw(st.integers(0, 3)),
         effort=draw(st.integers(0, 9)),
         precision=draw(st.sampled_from(c.Precision)),
         chunk_log2=log2,

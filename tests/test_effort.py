@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,17 +12,18 @@ import torch
 from conftest import psnr
 
 import aecodec
+from aecodec import container
 from aecodec.codec import Codec
 from aecodec.entropy import PRECISION, encode_chunk
 from aecodec.errors import InputError
-from aecodec.layout import QUALITY_STEPS, Rect
+from aecodec.layout import QUALITY_STEPS, Rect, softened
 from aecodec.model.config import ModelConfig
 from aecodec.model.hyperprior import ScaleContext, ScaleHead
 from aecodec.model.relaxed import RelaxedScaleHead
 from aecodec.model.scale_head import IntegerScaleHead, quantise
 from aecodec.objective import Objective, Scene, costs
 from aecodec.rate import prior_row, quality_index
-from aecodec.refine import refine
+from aecodec.refine import SOFTNESS, refine
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,16 @@ def test_effort_lowers_the_loss(codec: Codec, crop: np.ndarray, quality: float) 
     assert annealed < 0.98 * none
 
 
+@pytest.mark.parametrize("effort", [4, 6])
+def test_a_file_says_how_soft_its_picture_is(codec: Codec, crop: np.ndarray, effort: int) -> None:
+    data = codec.encode(crop, quality=50, effort=effort)
+    assert aecodec.info(data).softness == SOFTNESS[effort] > 0
+    file = container.parse(data)
+    hard = replace(file, header=replace(file.header, softness=0))
+    shown = codec.decode(container.serialise(hard))
+    assert psnr(crop, shown) < psnr(crop, codec.decode(data)) - 0.1
+
+
 def test_the_same_picture_gives_the_same_bytes(codec: Codec, crop: np.ndarray) -> None:
     assert codec.encode(crop, quality=40, effort=5) == codec.encode(crop, quality=40, effort=5)
 
@@ -67,8 +79,6 @@ def test_targets_are_met_with_effort(codec: Codec, crop: np.ndarray) -> None:
 def test_chunks_are_refined_amid_their_neighbours(
     codec: Codec, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aecodec import container
-
     plain = container.Header
     monkeypatch.setattr("aecodec.codec.Header", lambda **kw: plain(**kw, chunk_log2=7))
     image = np.ascontiguousarray(photo[:200, :200])
@@ -155,7 +165,8 @@ def test_hidden_colour_has_no_error(
         s = refine(network, Scene(y, area, area, whole), pixels, quality, effort, seen=mask)
         payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), network.tables, s.groups)
         decoded = network.quantiser.dequantise(s.z, s.q, quality)
-        shown = network.synthesise(decoded, quality / QUALITY_STEPS).astype(float)
+        q = softened(quality, SOFTNESS[effort])
+        shown = network.synthesise(decoded, q).astype(float)
         return len(payload), float(np.square(shown - pixels)[seen].mean())
 
     (all_bits, all_error), (bits, error) = bits_and_error(None), bits_and_error(seen)
@@ -177,8 +188,6 @@ def test_effort_on_transparency(codec: Codec, crop: np.ndarray) -> None:
 def test_annealing_amid_neighbours(
     codec: Codec, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aecodec import container
-
     plain = container.Header
     monkeypatch.setattr("aecodec.codec.Header", lambda **kw: plain(**kw, chunk_log2=7))
     image = np.ascontiguousarray(photo[:180, :130])  # two chunks of 128 and two slivers

@@ -168,6 +168,7 @@ def test_damage_is_refused(codec: Codec, trained: Trained) -> None:
         {"colour": container.ColourMode.GRAY},
         {"bit_depth": 16},
         {"chunk_log2": 7},
+        {"softness": 1},
     ],
 )
 def test_a_header_that_does_not_fit_the_model(

@@ -53,7 +53,7 @@ def _text(source: Path, found: FileInfo) -> str:
         "size": f"{found.width} x {found.height}",
         "mode": f"{found.mode}, {found.bit_depth} bits a sample",
         "bytes": f"{options.human(found.bytes)} ({found.bytes} bytes, {found.bpp:.3f} bpp)",
-        "quality": f"{found.quality:g}",
+        "quality": f"{found.quality:g}" + f", softness {found.softness}" * bool(found.softness),
         "effort": found.effort,
         "model": found.model_id,
         "precision": found.precision,

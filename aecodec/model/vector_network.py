@@ -99,19 +99,23 @@ class VectorNetwork:
             return f"{header.bit_depth} bits a sample, where {name} takes {config.bits}"
         if header.chunk_log2 != self._chunk_log2:
             return f"chunks of {1 << header.chunk_log2} pixels, where {name} takes one"
+        if header.softness:
+            return f"softness {header.softness}, where {name} takes none"
         return None
 
     def fitted(self, header: Header, preview: bool) -> Header:
         """The header as the picture is coded: with one chunk.
 
         Raises:
-            InputError: a preview is wanted beside it.
+            InputError: a preview is wanted beside it, or an effort above 0.
             UnsupportedImageError: the model takes other images.
         """
         if preview:
             raise InputError(
                 f"model {self.info.name} codes images of one size, and no preview beside them"
             )
+        if header.effort:
+            raise InputError(f"model {self.info.name} codes at effort 0 alone")
         header = replace(header, chunk_log2=self._chunk_log2)
         problem = self.misfit(header)
         if problem is not None:
