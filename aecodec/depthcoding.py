@@ -150,6 +150,9 @@ class DepthEncoding(Encoding):
         gray = filled(tiles.cut_pixels(self._pixels, outer), depth.limit)
         return np.repeat(gray[:, :, None], 3, axis=2)
 
+    def _seen(self, rect: Rect) -> NDArray[np.bool_]:
+        return readings(tiles.cut_pixels(self._pixels, rect))
+
 
 def picture(
     file: AecFile, wanted: Rect, show: Callable[[], Samples], lost: list[int] | None = None

@@ -132,15 +132,15 @@ class Encoding:
         scene, total = self._scene(number), steps(self._effort)
         share = tiles.area(self._chunks[number])
         self._tally.expect(share * total)
-        samples = tiles.cut_pixels(self._pixels, tiles.pixels(scene.area))
+        area = tiles.pixels(scene.area)
         symbols = refine(
             self._network,
             scene,
-            alpha.visible(samples),
+            self._shown(area),
             quality,
             self._effort,
             seed=number,
-            seen=alpha.seen(samples),
+            seen=self._seen(area),
             progress=lambda: self._tally.did(share),
         )
         if self._kept is not None:  # the search asks for the size, then for the PSNR
@@ -150,6 +150,10 @@ class Encoding:
     def _shown(self, rect: Rect) -> Samples:
         """What the network sees of a rectangle of pixels: (h, w, 3)."""
         return alpha.visible(tiles.cut_pixels(self._pixels, rect))
+
+    def _seen(self, rect: Rect) -> NDArray[np.bool_] | None:
+        """Which pixels of a rectangle count, (h, w); None if all do."""
+        return alpha.seen(tiles.cut_pixels(self._pixels, rect))
 
     def _scene(self, number: int) -> Scene:
         """A chunk with its y, and with its surroundings if they matter."""

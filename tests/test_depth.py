@@ -82,14 +82,27 @@ def test_looser_bounds_make_smaller_files(codec):
     assert sizes[-1] < sizes[0] / 2
 
 
+def rms(depth, back):
+    """Of the readings, in mm."""
+    return np.sqrt(np.square(back.astype(float) - depth)[depth > 0].mean())
+
+
 def test_quality_makes_readings_better(codec):
     depth = scene(96, 128)
-    seen = depth > 0
-    rms = []
-    for quality in (10, 50, 90):
-        back = codec.decode(codec.encode(depth, quality=quality))
-        rms.append(np.sqrt(np.square(back.astype(float) - depth)[seen].mean()))
-    assert rms == sorted(rms, reverse=True)
+    files = [codec.encode(depth, quality=quality) for quality in (10, 50, 90)]
+    errors = [rms(depth, codec.decode(data)) for data in files]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize(("effort", "share"), [(2, 0.95), (5, 0.9)])
+def test_effort_makes_readings_better(effort, share):
+    """Holes have no error in it, and readings are in the model's range, not in 16 bits."""
+    codec, depth = Codec("depth", threads=1), scene(96, 128)
+    plain, refined = (codec.encode(depth, quality=50, effort=e) for e in (0, effort))
+    assert len(refined) < 1.03 * len(plain)
+    assert rms(depth, codec.decode(refined)) < share * rms(depth, codec.decode(plain))
+    bounded = codec.encode(depth, quality=50, effort=effort, max_error=30)
+    assert error(depth, codec.decode(bounded)) <= 30
 
 
 def test_depths_over_the_maximum_are_kept(codec):
