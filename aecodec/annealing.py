@@ -81,7 +81,8 @@ def _start(objective: Objective, z: Tensor, rng: torch.Generator) -> tuple[Tenso
     """
     quantiser = objective.quantiser
     side, quality = integers(z.round()), objective.quality
-    decoded = quantiser.quantise_with(objective.y, quality, side, quantiser.deadzone)[1]
+    strength = quantiser.strength(quality)
+    decoded = quantiser.quantise_with(objective.y, quality, side, strength)[1]
     given = quantiser.conditions(side, quality, objective.size)
     slope = objective.slope(decoded)[1]
     curvature = objective.curvature(decoded, slope, given.inverse, rng)

@@ -84,5 +84,6 @@ def refine(
         found.append(round_greedily(objective, y, z, 0.0, passes, rng, report))
         passes = 0
     z = quantiser.hyper(scene.own, quality)
-    found.append(round_greedily(objective, scene.own, z, quantiser.deadzone, passes, rng, report))
+    strength = quantiser.strength(quality)
+    found.append(round_greedily(objective, scene.own, z, strength, passes, rng, report))
     return min(found, key=lambda pair: pair[0])[1]

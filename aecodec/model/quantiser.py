@@ -25,6 +25,9 @@ from .relaxed import RelaxedScaleHead
 from .rounding import round_towards_zero, thresholds_by_index
 from .scale_head import ChunkScales, IntegerScaleHead
 
+_LOW_QUALITY = QUALITY_STEPS // 2  # under it rounding grows stronger
+_LOW_EXTRA = 2 / 3  # up to so much, as a share of its strength
+
 
 @dataclass(frozen=True)
 class Symbols:
@@ -180,6 +183,14 @@ class Quantiser:
         """Exact scale indices of a chunk, for ẑ (Cz, h, w) and y of size (H, W)."""
         return self._head.chunk(torch.from_numpy(z), quality, size)
 
+    def strength(self, quality: int) -> float:
+        """Of rounding in one pass at a stored quality, 0 to 1.
+
+        It is `deadzone`, but at the lowest qualities more, so that they reach smaller files.
+        """
+        low = max(0.0, 1 - quality / _LOW_QUALITY)
+        return min(1.0, self.deadzone * (1 + _LOW_EXTRA * low))
+
     def hyper(self, y: Tensor, quality: int) -> NDArray[np.int32]:
         """ẑ (Cz, h, w) of one chunk y (C, H, W) at a stored quality."""
         return integers(self.side(y, quality).round())
@@ -217,7 +228,7 @@ class Quantiser:
             y: (C, H, W) from the analysis transform, float32.
             quality: 0 to 3584.
         """
-        return self.quantise_with(y, quality, self.hyper(y, quality), self.deadzone)[0]
+        return self.quantise_with(y, quality, self.hyper(y, quality), self.strength(quality))[0]
 
     def quantise_with(
         self, y: Tensor, quality: int, z: NDArray[np.int32], deadzone: float | Tensor
