@@ -14,6 +14,7 @@ from torch import Tensor
 from . import tiles
 from .entropy import PRECISION, Tables
 from .layout import QUALITY_MAX, QUALITY_STEPS, STRIDE, Rect, softened
+from .model.config import ModelConfig
 from .model.network import Network
 from .rate import prior_row
 from .samples import Samples
@@ -95,8 +96,7 @@ class Objective:
         self.y, self.size = self._around[0][self._own], tiles.size(scene.core)
         self.pixels = tiles.area(scene.chunk)
         self._curvature: Tensor | None = None
-        emphasis = _EMPHASIS ** (1 - quality / QUALITY_MAX)
-        self._error_weight = emphasis * network.config.lambda_at(quality / QUALITY_STEPS) * 255**2
+        self._error_weight = error_weight(network.config, quality)
 
     def bits(self, q: Tensor, index: Tensor) -> Tensor:
         """Information of residuals, nothing for those that are not coded."""
@@ -170,6 +170,12 @@ class Objective:
         missing = [STRIDE * n - m for n, m in zip(self.size, self._seen.shape, strict=True)]
         padded = F.pad(self._seen[None].float(), (0, missing[1], 0, missing[0]))
         return F.avg_pool2d(padded, STRIDE)[0]
+
+
+def error_weight(config: ModelConfig, quality: int) -> float:
+    """Bits per pixel that an MSE of 1, of samples with a range of 1, is worth to effort."""
+    emphasis = _EMPHASIS ** (1 - quality / QUALITY_MAX)
+    return emphasis * config.lambda_at(quality / QUALITY_STEPS) * 255**2
 
 
 def costs(tables: Tables) -> Tensor:
