@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -174,7 +175,7 @@ class Objective:
 
 def error_weight(config: ModelConfig, quality: int) -> float:
     """Bits per pixel that an MSE of 1, of samples with a range of 1, is worth to effort."""
-    emphasis = _EMPHASIS ** (1 - quality / QUALITY_MAX)
+    emphasis = math.pow(_EMPHASIS, 1 - quality / QUALITY_MAX)
     return emphasis * config.lambda_at(quality / QUALITY_STEPS) * 255**2
 
 
