@@ -20,7 +20,7 @@ from .model.quantiser import Symbols
 from .objective import Objective, Scene
 from .samples import Samples
 
-GREEDY_STEPS = (0, 1, 2, 4, 1, 1, 2, 2, 2, 3)
+GREEDY_STEPS = (0, 1, 2, 4, 1, 1, 2, 2, 2, 12)
 """Passes of greedy rounding of each effort, 0 to 9."""
 
 ANNEALING_STEPS = (0, 0, 0, 0, 8, 12, 20, 40, 80, 200)
