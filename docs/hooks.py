@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace markers; MkDocs calls this for every page."""
     fillings = {
         "kodak-table": kodak_table,
-        "effort-table": effort_table,
+        "effort-table": partial(effort_table, "effort"),
+        "effort-whole-table": partial(effort_table, "effort-whole"),
         "depth-table": depth_table,
         "commands": commands,
     }
@@ -45,9 +47,9 @@ def kodak_table() -> str:
     return "\n".join(lines)
 
 
-def effort_table() -> str:
+def effort_table(result: str) -> str:
     """What every measured effort costs and brings, once that has been measured."""
-    table = RESULTS / "effort" / "effort.md"
+    table = RESULTS / result / "effort.md"
     return table.read_text(encoding="utf-8") if table.exists() else ""
 
 
