@@ -118,7 +118,7 @@ class Synthesis(nn.Module):
         h = self.blocks_16(h * self.gain_16(quality).to(h.dtype))
         h = F.pixel_shuffle(self.up(h), 2)
         h = self.tail(self.blocks_8(h * self.gain_8(quality).to(h.dtype)))
-        # in place: fresh memory for the sum would cost four times as much as the sum
+        # in place: the sum needs no fresh memory
         return self.preview(y).add_(F.pixel_shuffle(h, 8))
 
     def set_precision(self, dtype: torch.dtype) -> None:
