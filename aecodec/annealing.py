@@ -47,7 +47,8 @@ def anneal(
     """
     with torch.no_grad():
         first = objective.quantiser.side(objective.y, objective.quality)
-        start, curvature, gain = _start(objective, first, rng)
+        start, curvature, conditions = _start(objective, first, rng)
+        passes, gain = conditions.passes, conditions.gain
     u, z = start.requires_grad_(), first.clone().requires_grad_()
     optimiser = torch.optim.Adam([{"params": [u]}, {"params": [z]}], lr=0.0, betas=(0.9, 0.999))
     fixed: Tensor | None = None
@@ -57,6 +58,9 @@ def anneal(
             group["lr"] = rate * (1 + 2 / steps) * (1 - _FALL * done)  # few steps are longer
         if fixed is None and done >= _Z_FIXED:
             fixed = z.detach().round()
+            with torch.no_grad():
+                now = _measure(objective, passes.restore(u) / gain, integers(fixed), 0.0, rng)
+                curvature = passes.sort(now[1])
         with torch.enable_grad():
             if fixed is None:
                 side, bits = _expected_side(objective, z, _temperature(done / _Z_FIXED))
@@ -70,25 +74,38 @@ def anneal(
         progress()
     best = z.detach().round() if fixed is None else fixed
     with torch.no_grad():
-        y = given.passes.restore(u) / gain
+        y = passes.restore(u) / gain
     return y, integers(best)
 
 
-def _start(objective: Objective, z: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Gained y to start from, its curvature, both sorted by pass, and the gain (C, 1, 1).
+def _start(
+    objective: Objective, z: Tensor, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Conditions]:
+    """Gained y to start from and its curvature, both sorted by pass, and what ẑ gives.
 
     Half way from y to its rounding, most residuals are near what the first pass chose.
     """
-    quantiser = objective.quantiser
     side, quality = integers(z.round()), objective.quality
-    strength = quantiser.strength(quality)
-    decoded = quantiser.quantise_with(objective.y, quality, side, strength)[1]
-    given = quantiser.conditions(side, quality, objective.size)
-    slope = objective.slope(decoded)[1]
-    curvature = objective.curvature(decoded, slope, given.inverse, rng)
+    strength = objective.quantiser.strength(quality)
+    decoded, curvature = _measure(objective, objective.y, side, strength, rng)
+    given = objective.quantiser.conditions(side, quality, objective.size)
     gained = (objective.y * given.gain + decoded / given.inverse) / 2
     sort = given.passes.sort
-    return sort(gained), sort(curvature), given.gain
+    return sort(gained), sort(curvature), given
+
+
+def _measure(
+    objective: Objective,
+    y: Tensor,
+    side: NDArray[np.int32],
+    strength: float,
+    rng: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """ŷ that y (C, h, w) is rounded to, and the curvature of the error there."""
+    quantiser, quality = objective.quantiser, objective.quality
+    decoded = quantiser.quantise_with(y, quality, side, strength)[1]
+    step = quantiser.conditions(side, quality, objective.size).inverse
+    return decoded, objective.measure_curvature(decoded, objective.slope(decoded)[1], step, rng)
 
 
 def _expected(

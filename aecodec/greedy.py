@@ -56,7 +56,9 @@ def round_greedily(
             best = (loss, s)
         if not left:
             break
-        curvature = objective.curvature(decoded, slope, given.inverse, rng)
+        curvature = objective.curvature
+        if curvature is None:
+            curvature = objective.measure_curvature(decoded, slope, given.inverse, rng)
         gain, move = torch.zeros_like(latents), torch.zeros_like(latents)
         for step in (-1, 1):
             extra = (objective.bits(q + step, index) - bits) / objective.pixels

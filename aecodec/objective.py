@@ -68,6 +68,7 @@ class Objective:
         y: (C, h, w) of the chunk, as the first pass has it.
         size: (h, w).
         pixels: how many the chunk has.
+        curvature: what `measure_curvature` found last.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Objective:
         self._own = tiles.latents_within(scene.core, scene.area)
         self.y, self.size = self._around[0][self._own], tiles.size(scene.core)
         self.pixels = tiles.area(scene.chunk)
-        self._curvature: Tensor | None = None
+        self.curvature: Tensor | None = None
         self._error_weight = error_weight(network.config, quality)
 
     def bits(self, q: Tensor, index: Tensor) -> Tensor:
@@ -140,14 +141,13 @@ class Objective:
         slope = torch.autograd.grad(error, variable)[0] if needed else torch.zeros(())
         return float(error.detach()), slope
 
-    def curvature(
+    def measure_curvature(
         self, decoded: Tensor, slope: Tensor, step: Tensor, rng: torch.Generator
     ) -> Tensor:
         """Second derivative of the weighted error, (C, h, w): that of a channel where all is seen.
 
         From one random direction (Hutchinson's estimator): the gradients of different
-        elements of a channel are almost independent. Measured once, as it hardly depends on
-        the place.
+        elements of a channel are almost independent, and it hardly depends on the place.
 
         Args:
             decoded: ŷ (C, h, w).
@@ -155,13 +155,12 @@ class Objective:
             step: (C, 1, 1) the unit of each channel.
             rng: of the direction.
         """
-        if self._curvature is None:
-            sign = torch.rand(decoded.shape, generator=rng, device=decoded.device).round() * 2 - 1
-            difference = self.slope(decoded + sign * step / 2)[1] - slope
-            each: Tensor = difference * sign * step * 2
-            total, seen = each.sum(dim=(1, 2), keepdim=True), self._visibility
-            self._curvature = (total / seen.sum().clamp(min=1)).clamp(min=0) * seen
-        return self._curvature
+        sign = torch.rand(decoded.shape, generator=rng, device=decoded.device).round() * 2 - 1
+        difference = self.slope(decoded + sign * step / 2)[1] - slope
+        each: Tensor = difference * sign * step * 2
+        total, seen = each.sum(dim=(1, 2), keepdim=True), self._visibility
+        self.curvature = (total / seen.sum().clamp(min=1)).clamp(min=0) * seen
+        return self.curvature
 
     @cached_property
     def _visibility(self) -> Tensor:
