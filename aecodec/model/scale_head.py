@@ -197,7 +197,8 @@ class _IntegerContext:
         self, tensors: dict[str, Tensor], p: int, passes: int, device: torch.device
     ) -> None:
         names = [f"context.{p}.weight.{i}" for i in range(4)]
-        known, self._head, self._spatial, tail = [tensors[n].to(device).double() for n in names]
+        known, self._head, spatial, tail = [tensors[n].to(device).double() for n in names]
+        self._taps = spatial.permute(2, 3, 0, 1).flatten(0, 1).contiguous()  # (9, out, in)
         names = [f"context.{p}.bias.{i}" for i in range(2)]
         self._biases = [tensors[n].to(device).long() for n in names]
         order, group = slots(len(tail), passes).to(device), len(tail) // passes
@@ -209,7 +210,7 @@ class _IntegerContext:
     ) -> Tensor:
         known = from_cells((level @ self._known).round_()[None], *size)
         total = _conv(features, self._head).add_(known).add_(_row(self._biases[0], quality))
-        a = _conv(_activate(total), self._spatial).add_(_row(self._biases[1], quality))
+        a = _conv_narrow(_activate(total), self._taps).add_(_row(self._biases[1], quality))
         return (to_cells(_activate(a))[0] @ self._tail).round_()
 
 
@@ -234,6 +235,24 @@ def _conv(a: Tensor, weight: Tensor) -> Tensor:
         total = F.conv2d(a, weight, padding=weight.shape[-1] // 2)
     total.round_()
     return total
+
+
+def _conv_narrow(a: Tensor, taps: Tensor) -> Tensor:
+    """3×3 convolution of (1, in, h, w) with taps (9, out, in): half the time of torch's in float64.
+
+    A matrix product for every tap, on the picture moved by it: with padded rows laid end to
+    end a move is an offset. What lies between the rows is cut off.
+    """
+    (height, width), out = a.shape[2:], taps.shape[1]
+    stride = width + 2
+    flat = F.pad(a, (1, 1, 1, 1)).reshape(a.shape[1], -1)
+    total = a.new_empty(out, height * stride)
+    run = total[:, : height * stride - 2]
+    for k, tap in enumerate(taps):
+        first = k // 3 * stride + k % 3
+        moved = flat[:, first : first + run.shape[1]]
+        torch.addmm(run, tap, moved, beta=min(k, 1), out=run)
+    return total.round_().view(1, out, height, stride)[..., :width]
 
 
 # What follows works in place: tensors are large, and fresh memory costs more than the sums.
