@@ -42,7 +42,7 @@ def _read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:
     size = tiles.size(tiles.positions(chunk_grid(file.header).rects[number]))
     if file.header.alpha == DEPTH and not chunk.payload and isinstance(network, Network):
         return _checked(zeros(network, size), chunk)
-    decoder = ChunkDecoder(chunk.payload, network.tables, prior_row(quality))
+    decoder = ChunkDecoder(chunk.payload, network.tables_of(file.header), prior_row(quality))
     if isinstance(network, Network):
         symbols = _hyperprior_symbols(network, decoder, quality, size)
     else:

@@ -111,7 +111,7 @@ class Encoding:
 
     def _chunk(self, quality: int, number: int) -> Chunk:
         s = self._symbols(quality, number)
-        tables = self._network.tables
+        tables = self._network.tables_of(self._header)
         payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), tables, s.groups)
         return Chunk(payload, symbols_crc(s.z, s.q))
 

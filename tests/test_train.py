@@ -22,10 +22,11 @@ from aecodec.model.config import ModelConfig
 from aecodec.model.likelihood import gaussian_bits
 from aecodec.train.config import TrainConfig
 from aecodec.train.data import PatchSource, split
-from aecodec.train.export import export, frequencies
+from aecodec.train.export import export
 from aecodec.train.loop import Trainer
 from aecodec.train.losses import LossConfig
 from aecodec.train.muon import orthogonalise
+from aecodec.train.tables import frequencies
 from aecodec.train.tasks.hyperprior import draw_qualities
 
 
@@ -73,6 +74,24 @@ def test_the_trained_model_codes_images(trained: Path, images: Path, tmp_path: P
     assert len(small) < len(large) < image.size
     assert psnr(image, codec.decode(small)) + 3 < psnr(image, codec.decode(large))
     assert codec.network.info.description == "a test"
+
+
+def test_refined_files_have_tables_of_their_own(
+    trained: Path, images: Path, tmp_path: Path
+) -> None:
+    plain, soft = tmp_path / "plain.safetensors", tmp_path / "soft.safetensors"
+    export(trained, images, plain, description="", count=2)
+    export(trained, images, soft, description="", count=2, refined=6)
+    image = np.asarray(Image.open(images / "coffee-0.png"))
+    codecs = Codec(plain), Codec(soft)
+    for effort in (0, 2, 6):
+        files = [codec.encode(image, quality=60, effort=effort) for codec in codecs]
+        shown = [codec.decode(file) for codec, file in zip(codecs, files, strict=True)]
+        np.testing.assert_array_equal(*shown)  # the same integers
+        if effort < 4:
+            assert len(files[0]) == len(files[1])
+        else:
+            assert len(files[1]) < len(files[0])
 
 
 def test_interrupt_saves_and_stops(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:

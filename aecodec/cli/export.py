@@ -32,6 +32,14 @@ Example:
     help="How many images make the tables; 120, or 2000 for the family bottleneck.",
 )
 @click.option(
+    "--refined",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="How many images, of some seconds each, make tables for files of efforts 4 to 9, "
+    "which are 0.4 % smaller with them; 100 are enough.",
+)
+@click.option(
     "--deadzone",
     default=0.0,
     show_default=True,
@@ -45,6 +53,7 @@ def command(
     out: Path,
     description: str,
     images: int | None,
+    refined: int,
     deadzone: float,
     force: bool,
 ) -> None:
@@ -55,5 +64,7 @@ def command(
 
     if out.exists() and not force:
         raise OutputError(f"{out}: exists already; use --force to replace it")
-    export(run, data, out, description=description, count=images, deadzone=deadzone)
+    export(
+        run, data, out, description=description, count=images, refined=refined, deadzone=deadzone
+    )
     click.echo(f"{out}: model {read_info(out).id}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,9 @@ class Network:
                 as_int32(tables["z_bound"]),
                 int(tables["skip"]),
             )
+            self._soft_tables = self.tables
+            if "y_soft" in tables:
+                self._soft_tables = replace(self.tables, y=as_int32(tables["y_soft"]))
         except (RuntimeError, KeyError) as error:
             raise WeightsError(f"{path}: weights do not fit their config: {error}") from error
         net.requires_grad_(False).eval().to(self.device)
@@ -102,6 +106,10 @@ class Network:
     def misfit(self, header: Header) -> str | None:
         """Why the model cannot have coded such a picture: there is no such reason."""
         return None
+
+    def tables_of(self, header: Header) -> Tables:
+        """The tables a file is coded with: residuals that were refined have their own."""
+        return self._soft_tables if header.softness else self.tables
 
     def to_input(self, pixels: Samples) -> Tensor:
         """(h, w, 3) uint8 or uint16 -> (1, 3, h, w) float32 in [-0.5, 0.5]; depth to 1.5."""

@@ -103,6 +103,10 @@ class VectorNetwork:
             return f"softness {header.softness}, where {name} takes none"
         return None
 
+    def tables_of(self, header: Header) -> Tables:
+        """The tables a file is coded with: all with the same."""
+        return self.tables
+
     def fitted(self, header: Header, preview: bool) -> Header:
         """The header as the picture is coded: with one chunk.
 

@@ -27,6 +27,7 @@ from ..model.weights import save_weights
 from . import checkpoint
 from .dataset import FolderDataset, find, split
 from .prepare import DataConfig
+from .tables import MAX_BOUND, count_residuals, no_residuals, residual_tables
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,6 @@ IMAGES = 2000
 _WORST, _BEST = 2.0**3, 2.0**-7.5  # error of quality 1 and 100, in parts of the model's own
 _PROBED, _PROBES = 128, 8  # images whose gradients are taken, and how often
 _BATCH = 16
-_MAX_BOUND = 1023  # of the tables that `residual_tables` makes
 _SCALES = ModelConfig()  # the scale of a scale index
 
 
@@ -156,8 +156,6 @@ def element_weights(
 
 def latent_tables(found: Found) -> dict[str, Tensor]:
     """Steps, scale indices and frequency tables; see `VectorQuantiser` for the shapes."""
-    from .export import residual_tables  # which calls this module, too
-
     mean = found.latents.mean(dim=0)
     deviation = found.latents.std(dim=0, unbiased=False).clamp(min=1e-6)
     # elements that change next to nothing get a step that leaves them out
@@ -172,16 +170,15 @@ def latent_tables(found: Found) -> dict[str, Tensor]:
     log_scale = deviation.log() - log_step - np.log(_SCALES.scale_min)
     index = (log_scale / _SCALES.log_scale_step).round().clamp(0, SCALE_LEVELS - 1)
     exact = (found.latents - mean)[:, None] / log_step.exp()  # (N, 8, D)
-    q = exact.round().clamp(-_MAX_BOUND, _MAX_BOUND + 1) + _MAX_BOUND
-    width = 2 * _MAX_BOUND + 2
-    place = (index.long() * width + q.long()).flatten().numpy()
-    counts = np.bincount(place, minlength=SCALE_LEVELS * width).reshape(SCALE_LEVELS, width)
+    q = exact.round().clamp(-MAX_BOUND - 1, MAX_BOUND + 1).int().numpy()
+    counts = no_residuals()
+    count_residuals(counts, np.broadcast_to(index.byte().numpy(), q.shape), q)
     return {
         "latent.mean": mean.float(),
         "latent.deviation": deviation.float(),
         "latent.log_step": log_step.float(),
         "latent.index": index.to(torch.uint8),
-        **residual_tables(_SCALES, counts.astype(np.float64)),
+        **residual_tables(_SCALES, counts),
     }
 
 
