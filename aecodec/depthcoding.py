@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -63,11 +62,11 @@ class DepthEncoding(Encoding):
             return self.smallest()
         return super().meet()
 
-    def file(self, quality: int) -> bytes:
+    def _file(self, quality: int) -> bytes:
         """The file at a stored quality: with the bound of the error, if there is one."""
         bound = self._aim.max_error
         if bound is None:
-            return super().file(quality)
+            return super()._file(quality)
         chunks = self._coded(quality)
         shown = self._decoded(quality)
 
@@ -118,7 +117,7 @@ class DepthEncoding(Encoding):
 
     def _decoded(self, quality: int) -> Samples:
         """What the network's picture will be at a stored quality, (H, W) `uint16`."""
-        header = replace(self._header, quality=quality)
+        header = self._at(quality)
         whole = tiles.whole(header)
         out = np.empty(tiles.size(whole), np.uint16)
         symbols = partial(self._symbols, quality)

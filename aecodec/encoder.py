@@ -21,7 +21,7 @@ from .objective import Scene
 from .parallel import Workers
 from .progress import Progress, Tally
 from .rate import Aim, prior_row
-from .refine import refine, steps
+from .refine import lowered, refine, steps
 from .samples import Samples
 
 
@@ -77,7 +77,19 @@ class Encoding:
         return file(self._aim.meet(pixels, lambda q: len(file(q)), self.psnr))
 
     def file(self, quality: int) -> bytes:
-        """The file at a stored quality, 0 to 3584."""
+        """The file of a quality, 0 to 3584; what it stores is lower at some efforts."""
+        return self._file(lowered(quality, self._effort))
+
+    def psnr(self, quality: int) -> float:
+        """What the file of a quality will decode to, in dB over what can be seen."""
+        return self._psnr(lowered(quality, self._effort))
+
+    # From here on qualities are those that files store, or below 0, see `refine`.
+
+    def _at(self, quality: int) -> Header:
+        return replace(self._header, quality=max(quality, 0))
+
+    def _file(self, quality: int) -> bytes:
         chunks = self._coded(quality)
         if self._planes is None:
             self._planes = tuple(self._workers.map(self._plane, range(len(self._chunks))))
@@ -92,12 +104,10 @@ class Encoding:
         return chunks
 
     def _serialise(self, quality: int, chunks: list[Chunk], planes: tuple[bytes, ...]) -> bytes:
-        header = replace(self._header, quality=quality)
-        return serialise(AecFile(header, tuple(chunks), self._metadata, planes))
+        return serialise(AecFile(self._at(quality), tuple(chunks), self._metadata, planes))
 
-    def psnr(self, quality: int) -> float:
-        """What the file of a stored quality will decode to, in dB over what can be seen."""
-        header, total, count = replace(self._header, quality=quality), 0.0, 0
+    def _psnr(self, quality: int) -> float:
+        header, total, count = self._at(quality), 0.0, 0
         shown = tiles.whole(header)
         self._tally.expect(tiles.area(shown))
         symbols = partial(self._symbols, quality)
@@ -112,7 +122,8 @@ class Encoding:
     def _chunk(self, quality: int, number: int) -> Chunk:
         s = self._symbols(quality, number)
         tables = self._network.tables_of(self._header)
-        payload = encode_chunk(s.z, s.q, s.index, prior_row(quality), tables, s.groups)
+        row = prior_row(self._at(quality).quality)
+        payload = encode_chunk(s.z, s.q, s.index, row, tables, s.groups)
         return Chunk(payload, symbols_crc(s.z, s.q))
 
     def _error(self, rect: Rect, shown: Samples) -> NDArray[np.float32]:

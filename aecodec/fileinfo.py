@@ -28,7 +28,8 @@ class FileInfo:
         alpha_bytes: what alpha takes of the file; None if there is none.
         depth_bytes: of a depth map, what its holes and the bound of its error take of the
             file; None for any other picture.
-        quality: 1.0 to 100.0, as given to `encode`.
+        quality: 1.0 to 100.0 of the quantisation steps: as given to `encode`, or up to 5.4 less
+            at efforts 4 to 9.
         model_id: identity of the weights, 16 hexadecimal digits.
         bytes: size of the whole file.
         bpp: bits a pixel, of the whole file.

@@ -55,6 +55,15 @@ def test_effort_lowers_the_loss(codec: Codec, crop: np.ndarray, quality: float) 
     assert annealed < 0.98 * none
 
 
+@pytest.mark.parametrize("quality", [1, 20, 60, 100])
+def test_effort_makes_smaller_files_of_the_same_quality(
+    codec: Codec, crop: np.ndarray, quality: float
+) -> None:
+    plain, annealed = (codec.encode(crop, quality=quality, effort=e) for e in (0, 6))
+    assert len(annealed) < len(plain)
+    assert abs(psnr(crop, codec.decode(annealed)) - psnr(crop, codec.decode(plain))) < 0.5
+
+
 @pytest.mark.parametrize("effort", [4, 6])
 def test_a_file_says_how_soft_its_picture_is(codec: Codec, crop: np.ndarray, effort: int) -> None:
     data = codec.encode(crop, quality=50, effort=effort)
@@ -72,6 +81,9 @@ def test_the_same_picture_gives_the_same_bytes(codec: Codec, crop: np.ndarray) -
 def test_targets_are_met_with_effort(codec: Codec, crop: np.ndarray) -> None:
     data = codec.encode(crop, target_size=2000, effort=2)
     assert 0.98 * 2000 <= len(data) <= 2000
+    smallest = codec.encode(crop, quality=1)
+    data = codec.encode(crop, target_size=len(smallest), effort=4)
+    assert len(data) <= len(smallest)
     data = codec.encode(crop, target_psnr=33.0, effort=1)
     assert 33.0 <= psnr(crop, codec.decode(data)) <= 33.06
 
