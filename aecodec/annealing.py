@@ -59,8 +59,8 @@ def anneal(
         if fixed is None and done >= _Z_FIXED:
             fixed = z.detach().round()
             with torch.no_grad():
-                now = _measure(objective, passes.restore(u) / gain, integers(fixed), 0.0, rng)
-                curvature = passes.sort(now[1])
+                y = passes.restore(u) / gain
+                curvature = passes.sort(_measure(objective, y, integers(fixed), 0.0, rng)[1])
         with torch.enable_grad():
             if fixed is None:
                 side, bits = _expected_side(objective, z, _temperature(done / _Z_FIXED))
@@ -85,10 +85,9 @@ def _start(
 
     Half way from y to its rounding, most residuals are near what the first pass chose.
     """
-    side, quality = integers(z.round()), objective.quality
-    strength = objective.quantiser.strength(quality)
-    decoded, curvature = _measure(objective, objective.y, side, strength, rng)
-    given = objective.quantiser.conditions(side, quality, objective.size)
+    side = integers(z.round())
+    strength = objective.quantiser.strength(objective.quality)
+    decoded, curvature, given = _measure(objective, objective.y, side, strength, rng)
     gained = (objective.y * given.gain + decoded / given.inverse) / 2
     sort = given.passes.sort
     return sort(gained), sort(curvature), given
@@ -100,12 +99,12 @@ def _measure(
     side: NDArray[np.int32],
     strength: float,
     rng: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """ŷ that y (C, h, w) is rounded to, and the curvature of the error there."""
+) -> tuple[Tensor, Tensor, Conditions]:
+    """ŷ that y (C, h, w) is rounded to, the curvature of the error there, and what ẑ gives."""
     quantiser, quality = objective.quantiser, objective.quality
     decoded = quantiser.quantise_with(y, quality, side, strength)[1]
-    step = quantiser.conditions(side, quality, objective.size).inverse
-    return decoded, objective.measure_curvature(decoded, objective.slope(decoded)[1], step, rng)
+    given, slope = quantiser.conditions(side, quality, objective.size), objective.slope(decoded)[1]
+    return decoded, objective.measure_curvature(decoded, slope, given.inverse, rng), given
 
 
 def _expected(
