@@ -153,10 +153,12 @@ def parts(
             )
         else:
             if scale == 1:
-                whole = network.synthesise(outer, header.synthesis_q, header.bit_depth)
+                whole = network.synthesise(
+                    outer, header.synthesis_q, header.bit_depth, window.margins
+                )
             else:
                 whole = network.preview(outer, header.bit_depth)
-            part = whole[tiles.within(rect, tiles.shrunk(window.seen, scale))]
+            part = whole[tiles.within(rect, tiles.shrunk(window.shown, scale))]
         return rect, part if header.colour is ColourMode.RGB else _gray(part)
 
     yield from workers.map(pixels, surrounded())

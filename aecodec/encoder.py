@@ -176,18 +176,21 @@ class Encoding:
         return scene
 
     def _analyse(self, chunk: Rect) -> Scene:
-        found = [
-            (window, self._network.analyse(self._shown(window.seen)))
-            for window in tiles.windows(chunk, self._header, self._network.halo)
-        ]
-        core = tiles.bounds([window.core for window, _ in found])
-        area = tiles.bounds([window.outer for window, _ in found]) if self._effort else core
+        windows = tiles.windows(chunk, self._header, self._network.halo)
+        core = tiles.bounds([window.core for window in windows])
+        area = tiles.bounds([window.outer for window in windows]) if self._effort else core
         channels, device = self._network.latent_channels, self._network.device
         y = torch.empty(channels, *tiles.size(area), device=device)
-        if self._effort:
-            for window, part in found:
+        inner = []
+        for window in windows:
+            pixels = self._shown(window.seen)
+            if self._effort:
+                part = self._network.analyse(pixels)
                 y[tiles.latents_within(window.outer, area)] = part
-        for window, part in found:
-            inner = part[tiles.latents_within(window.core, window.outer)]
-            y[tiles.latents_within(window.core, area)] = inner
+                part = part[tiles.latents_within(window.core, window.outer)]
+            else:
+                part = self._network.analyse(pixels, window.margins)
+            inner.append(part)
+        for window, part in zip(windows, inner, strict=True):
+            y[tiles.latents_within(window.core, area)] = part  # over halos of their neighbours
         return Scene(y, area, core, chunk)

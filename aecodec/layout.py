@@ -120,6 +120,18 @@ def softened(quality: int, softness: int) -> float:
     return max(quality - SOFTNESS_STEP * softness, 0) / QUALITY_STEPS
 
 
+class Margins(NamedTuple):
+    """Positions of y, or pixels, around those that are wanted."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+NO_MARGINS = Margins()
+
+
 @dataclass(frozen=True)
 class Chunk:
     """One independently decodable square of the picture.

@@ -87,15 +87,14 @@ class Objective:
         self.quantiser, self.skip = network.quantiser, network.tables.skip
         row = prior_row(self.quality)
         z = information(network.tables.z[row], network.tables.z_bound[row])
-        self._shown = tiles.within(scene.chunk, tiles.pixels(scene.area))
+        self._margins = tiles.margins(scene.core, scene.area)
+        rows, cols = tiles.within(scene.chunk, tiles.pixels(scene.area))
         with torch.inference_mode(False):
-            self._target = network.to_input(pixels)
+            self._target = network.to_input(pixels[rows, cols])
             self._around = scene.latents.clone()[None]
             self._costs = costs(network.tables).to(network.device)
             self._z_costs = torch.from_numpy(z).to(network.device)
-            self._seen = (
-                None if seen is None else torch.tensor(seen[self._shown]).to(network.device)
-            )
+            self._seen = None if seen is None else torch.tensor(seen[rows, cols]).to(network.device)
         self._own = tiles.latents_within(scene.core, scene.area)
         self.y, self.size = self._around[0][self._own], tiles.size(scene.core)
         self.pixels = tiles.area(scene.chunk)
@@ -126,9 +125,9 @@ class Objective:
         """Weighted error of the chunk's own pixels for its ŷ (C, h, w), amid what surrounds it."""
         outer = self._around.clone()
         outer[0][self._own] = decoded
-        pixels = self._network.decode(outer, self._synthesis_q)
-        rows, cols = self._shown
-        squares = (pixels - self._target)[:, :, rows, cols].square()
+        pixels = self._network.decode(outer, self._synthesis_q, self._margins)
+        height, width = self._target.shape[2:]
+        squares = (pixels[:, :, :height, :width] - self._target).square()
         if self._seen is not None:
             squares = squares * self._seen
         error: Tensor = squares.mean() * self._error_weight

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InputError
-from .layout import STRIDE, Header, Rect, grid_shape
+from .layout import STRIDE, Header, Margins, Rect, grid_shape
 from .samples import Samples
 
 WINDOW = 1024
@@ -31,12 +31,19 @@ class Window:
         core: its own positions of y, in the whole latent grid.
         outer: core and halo, clipped to the grid.
         seen: the pixels of `outer`, some of them past the picture's edge.
+        shown: the same of `core`.
     """
 
     rect: Rect
     core: Rect
     outer: Rect
     seen: Rect
+    shown: Rect
+
+    @property
+    def margins(self) -> Margins:
+        """The halo, in positions of y."""
+        return margins(self.core, self.outer)
 
 
 def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
@@ -48,7 +55,7 @@ def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
         halo: in positions of y; None if the chunk is the picture and y a single vector.
     """
     if halo is None:
-        return [Window(chunk, VECTOR, VECTOR, chunk)]
+        return [Window(chunk, VECTOR, VECTOR, chunk, chunk)]
     rows, cols = -(-header.height // STRIDE), -(-header.width // STRIDE)
     found = []
     for top in range(chunk.top, chunk.bottom, WINDOW):
@@ -62,7 +69,7 @@ def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
                 min(core.right + halo, cols),
                 min(core.bottom + halo, rows),
             )
-            found.append(Window(rect, core, outer, pixels(outer)))
+            found.append(Window(rect, core, outer, pixels(outer), pixels(core)))
     return found
 
 
@@ -134,6 +141,16 @@ def shrunk(rect: Rect, scale: int) -> Rect:
     """The rectangle in a picture shrunk by a scale; left and top are multiples of it."""
     return Rect(
         rect.left // scale, rect.top // scale, -(-rect.right // scale), -(-rect.bottom // scale)
+    )
+
+
+def margins(inner: Rect, outer: Rect) -> Margins:
+    """What a rectangle has around one inside it."""
+    return Margins(
+        inner.left - outer.left,
+        inner.top - outer.top,
+        outer.right - inner.right,
+        outer.bottom - inner.bottom,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import chunks_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aecodec
@@ -19,7 +19,7 @@ from aecodec import container, tiles
 from aecodec.cli.options import progress_bar
 from aecodec.codec import Codec
 from aecodec.errors import FormatError, InputError
-from aecodec.layout import Rect
+from aecodec.layout import Margins, Rect
 from aecodec.rate import Aim
 
 
@@ -86,6 +86,22 @@ def test_no_seams(codec: Codec, photographs: list[np.ndarray]) -> None:
             rest[which].append(error[~near].mean())
     chunked, whole = (np.mean(b) / np.mean(r) for b, r in zip(border, rest, strict=True))
     assert abs(10 * np.log10(chunked / whole)) < 0.1
+
+
+@settings(max_examples=10)
+@given(st.builds(Margins, *[st.integers(0, 9)] * 2, *[st.integers(0, 6)] * 2))
+def test_margins_change_nothing_but_what_comes_back(
+    codec: Codec, photo: np.ndarray, margins: Margins
+) -> None:
+    """What is cut off on the way is not seen from what is wanted."""
+    rows, cols = slice(margins.top, 16 - margins.bottom), slice(margins.left, 24 - margins.right)
+    with torch.inference_mode():
+        y = codec.network.analyse(photo)
+        torch.testing.assert_close(codec.network.analyse(photo, margins), y[:, rows, cols])
+        whole = codec.network.synthesise(y, 3.0)
+        part = codec.network.synthesise(y, 3.0, margins=margins)
+    shown = [slice(16 * side.start, 16 * side.stop) for side in (rows, cols)]
+    assert np.abs(whole[tuple(shown)].astype(int) - part).max() <= 1
 
 
 @pytest.mark.parametrize("log2", [6, 7])

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..depth import depth_range
 from ..entropy import Tables
 from ..errors import InputError, WeightsError
-from ..layout import Header
+from ..layout import NO_MARGINS, Header, Margins
 from ..samples import Samples, dtype
 from .autoencoder import Autoencoder
 from .config import ModelConfig
@@ -117,21 +117,42 @@ class Network:
         x = torch.tensor(pixels.astype(np.int32) if deep else pixels).to(self.device)
         return x.permute(2, 0, 1)[None].float().div_(self._top(16 if deep else 8)).sub_(0.5)
 
-    def analyse(self, pixels: Samples) -> Tensor:
-        """(h, w, 3) uint8 or uint16, sides multiples of 16 -> y (C, h/16, w/16) float32."""
-        y: Tensor = self._net.analysis(self.to_input(pixels))[0]
+    def analyse(self, pixels: Samples, margins: Margins = NO_MARGINS) -> Tensor:
+        """Latents of a part of a picture.
+
+        Args:
+            pixels: (16H, 16W, 3) uint8 or uint16.
+            margins: around the h × w positions that are wanted, in positions of y.
+
+        Returns:
+            y (C, h, w) float32.
+        """
+        y: Tensor = self._net.analysis(self.to_input(pixels), margins)[0]
         return y
 
-    def decode(self, latents: Tensor, quality: float) -> Tensor:
-        """ŷ (1, C, h, w) float32, quality in [0, 7] -> (1, 3, 16h, 16w) float32."""
+    def decode(self, latents: Tensor, quality: float, margins: Margins = NO_MARGINS) -> Tensor:
+        """ŷ (1, C, H, W) float32, quality in [0, 7] -> (1, 3, 16h, 16w) float32."""
         q = torch.full((1,), quality, device=self.device)
         latents = latents.contiguous(memory_format=torch.channels_last)
-        x: Tensor = self._net.synthesis(latents, q)
+        x: Tensor = self._net.synthesis(latents, q, margins)
         return x
 
-    def synthesise(self, latents: Tensor, quality: float, depth: int = 8) -> Samples:
-        """ŷ (C, h, w) float32, continuous quality in [0, 7] -> (16h, 16w, 3) of 8 or 16 bits."""
-        return samples_of(self.decode(latents[None], quality)[0], depth, self._top(depth))
+    def synthesise(
+        self, latents: Tensor, quality: float, depth: int = 8, margins: Margins = NO_MARGINS
+    ) -> Samples:
+        """A part of a picture.
+
+        Args:
+            latents: ŷ (C, H, W) float32.
+            quality: continuous, in [0, 7].
+            depth: bits a sample, 8 or 16.
+            margins: around the h × w positions whose pixels are wanted, in positions of y.
+
+        Returns:
+            (16h, 16w, 3)
+        """
+        x = self.decode(latents[None], quality, margins)[0]
+        return samples_of(x, depth, self._top(depth))
 
     def preview(self, latents: Tensor, depth: int = 8) -> Samples:
         """ŷ (C, h, w) float32 -> (2h, 2w, 3): one eighth of what `synthesise` gives."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import STRIDE
+from ..layout import NO_MARGINS, STRIDE, Margins
 from .blocks import QualityGain, blocks
 from .config import QUALITY_ROWS, ModelConfig
 
@@ -60,6 +60,20 @@ def _unshuffle(x: Tensor, factor: int) -> Tensor:
     return rows.permute(0, 3, 1, 2)
 
 
+def _trimmed(x: Tensor, margins: Margins, keep: int, scale: int = 1) -> tuple[Tensor, Margins]:
+    """Cut margins down, for what comes next does not see that far: the rest of them, too.
+
+    Args:
+        x: (B, C, h, w), its margins included.
+        margins: in positions of y.
+        keep: the most of them that are to stay on each side.
+        scale: samples of x for each position, each way.
+    """
+    left, top, right, bottom = (scale * max(m - keep, 0) for m in margins)
+    x = x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
+    return x, Margins(*(min(m, keep) for m in margins))
+
+
 def _in_float32(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """Run a layer in float32 even under autocast: y spans more than bfloat16 resolves."""
     with torch.autocast(x.device.type, enabled=False):
@@ -81,13 +95,25 @@ class Analysis(nn.Module):
         self.down = nn.Conv2d(4 * n, m, 1)
         self.blocks_16 = blocks(m, config.analysis_blocks[1])
         self.tail = _scaled(nn.Conv2d(m, c, 1), 0.05)
+        at_8, at_16 = config.analysis_blocks
+        self._reach = (at_16 + -(-at_8 // 2), at_16)  # of all blocks, and of those at 1/16
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-0.5, 0.5], sides multiples of 16 -> y (B, C, H/16, W/16)."""
+    def forward(self, x: Tensor, margins: Margins = NO_MARGINS) -> Tensor:
+        """Latents of what lies within the margins.
+
+        Args:
+            x: (B, 3, H, W) in [-0.5, 0.5], sides multiples of 16.
+            margins: around the h × w positions that are wanted, in positions of y.
+
+        Returns:
+            y (B, C, h, w)
+        """
+        x, margins = _trimmed(x, margins, self._reach[0], STRIDE)
         h = _unshuffle(x, 8).to(self.head.weight.dtype)
-        h = self.blocks_8(self.head(h))
-        h = self.blocks_16(self.down(F.pixel_unshuffle(h, 2)))
+        h, rest = _trimmed(self.blocks_8(self.head(h)), margins, self._reach[1], 2)
+        h, _ = _trimmed(self.blocks_16(self.down(F.pixel_unshuffle(h, 2))), rest, 0)
         out: Tensor = self.tail(h).to(x.dtype)
+        x, _ = _trimmed(x, margins, 0, STRIDE)
         return out + _in_float32(self.linear, _unshuffle(x, STRIDE))
 
     def set_precision(self, dtype: torch.dtype) -> None:
@@ -111,15 +137,26 @@ class Synthesis(nn.Module):
         self.gain_8 = QualityGain(torch.zeros(QUALITY_ROWS, n))
         self.blocks_8 = blocks(n, config.synthesis_blocks[0])
         self.tail = _scaled(nn.Conv2d(n, 192, 1), 0.05)
+        self._reach_8 = -(-config.synthesis_blocks[0] // 2)  # of the blocks at 1/8
 
-    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
-        """ŷ (B, C, h, w), quality (B,) -> pixels (B, 3, 16h, 16w), about [-0.5, 0.5]."""
+    def forward(self, y: Tensor, quality: Tensor, margins: Margins = NO_MARGINS) -> Tensor:
+        """Pixels of what lies within the margins.
+
+        Args:
+            y: ŷ (B, C, H, W).
+            quality: (B,).
+            margins: around the h × w positions whose pixels are wanted, in positions of y.
+
+        Returns:
+            (B, 3, 16h, 16w), about [-0.5, 0.5].
+        """
         h = self.head(y.to(self.head.weight.dtype))
         h = self.blocks_16(h * self.gain_16(quality).to(h.dtype))
+        h, rest = _trimmed(h, margins, self._reach_8)
         h = F.pixel_shuffle(self.up(h), 2)
-        h = self.tail(self.blocks_8(h * self.gain_8(quality).to(h.dtype)))
+        h, _ = _trimmed(self.blocks_8(h * self.gain_8(quality).to(h.dtype)), rest, 0, 2)
         # in place: the sum needs no fresh memory
-        return self.preview(y).add_(F.pixel_shuffle(h, 8))
+        return self.preview(_trimmed(y, margins, 0)[0]).add_(F.pixel_shuffle(self.tail(h), 8))
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Run everything but the linear path and the gains in another precision."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..depth import DepthRange
 from ..entropy import Tables
 from ..errors import InputError, ModelError, UnsupportedImageError, WeightsError
-from ..layout import ColourMode, Header
+from ..layout import NO_MARGINS, ColourMode, Header, Margins
 from ..samples import Samples, reduced
 from .bottleneck import BottleneckAutoencoder
 from .bottleneck_config import FAMILY, BottleneckConfig
@@ -130,8 +130,8 @@ class VectorNetwork:
     def _chunk_log2(self) -> int:
         return max(6, (max(self.config.height, self.config.width) - 1).bit_length())
 
-    def analyse(self, pixels: Samples) -> Tensor:
-        """(H, W, 3) uint8 or uint16, of the model's size -> y (D, 1, 1) float32.
+    def analyse(self, pixels: Samples, margins: Margins = NO_MARGINS) -> Tensor:
+        """(H, W, 3) uint8 or uint16, of the model's size -> y (D, 1, 1) float32; no margins.
 
         Samples that the training data called invalid, and those beyond its range, become
         what they became there.
@@ -147,8 +147,10 @@ class VectorNetwork:
             raise ModelError(f"model {self.info.name} gives no finite latents for this image")
         return y.float().reshape(-1, 1, 1)
 
-    def synthesise(self, latents: Tensor, quality: float, depth: int = 8) -> Samples:
-        """ŷ (D, 1, 1) float32 -> (H, W, 3) of 8 or 16 bits; gray three times.
+    def synthesise(
+        self, latents: Tensor, quality: float, depth: int = 8, margins: Margins = NO_MARGINS
+    ) -> Samples:
+        """ŷ (D, 1, 1) float32 -> (H, W, 3) of 8 or 16 bits; gray three times; no margins.
 
         The quality is in the steps of the quantiser alone.
         """
