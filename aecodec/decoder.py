@@ -119,11 +119,8 @@ def parts(
         for window in tiles.windows(chunk, header, halo)
         if tiles.overlap(window.rect, wanted)
     ]
-    last_use = {
-        number: i
-        for i, (_, window) in enumerate(windows)
-        for number in tiles.chunks_under(window.outer, header)
-    }
+    under = [_needed(window, wanted, header, halo) for _, window in windows]
+    last_use = {number: i for i, numbers in enumerate(under) for number in numbers}
     needed = sorted(last_use)
 
     def latents(number: int) -> torch.Tensor | None:
@@ -135,12 +132,11 @@ def parts(
         cores: dict[int, torch.Tensor | None] = {}
         coming = zip(needed, workers.map(latents, needed), strict=True)
         for i, (number, window) in enumerate(windows):
-            under = tiles.chunks_under(window.outer, header)
-            while under[-1] not in cores:
+            while under[i][-1] not in cores:
                 cores.update([next(coming)])
             lost = cores[number] is None
-            yield window, None if lost else _join(network, header, window.outer, cores, under)
-            for done in under:
+            yield window, None if lost else _join(network, header, window.outer, cores, under[i])
+            for done in under[i]:
                 if last_use[done] == i:
                     del cores[done]
 
@@ -164,6 +160,17 @@ def parts(
     yield from workers.map(pixels, surrounded())
 
 
+def _needed(window: Window, wanted: Rect, header: Header, halo: int | None) -> list[int]:
+    """Numbers of the chunks that the wanted pixels of a window depend on, ascending.
+
+    The rest of the window may have any ŷ: nothing of that reaches them.
+    """
+    part = tiles.overlap(window.rect, wanted)
+    if halo is None or part is None:
+        return tiles.chunks_under(window.outer, header)
+    return tiles.chunks_under(tiles.widened(tiles.positions(part), header, halo), header)
+
+
 def _join(
     network: AnyNetwork,
     header: Header,
@@ -171,7 +178,7 @@ def _join(
     cores: dict[int, torch.Tensor | None],
     under: list[int],
 ) -> torch.Tensor:
-    """ŷ (C, h, w) of a rectangle of positions, from the chunks it touches; 0 where lost."""
+    """ŷ (C, h, w) of a rectangle of positions, from some chunks; 0 where others are, or lost."""
     channels = network.latent_channels  # last in memory, as the transform wants them
     y = torch.zeros(*tiles.size(outer), channels, device=network.device).permute(2, 0, 1)
     rects = chunk_grid(header).rects

@@ -56,25 +56,30 @@ def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
     """
     if halo is None:
         return [Window(chunk, VECTOR, VECTOR, chunk, chunk)]
-    rows, cols = -(-header.height // STRIDE), -(-header.width // STRIDE)
     found = []
     for top in range(chunk.top, chunk.bottom, WINDOW):
         for left in range(chunk.left, chunk.right, WINDOW):
             right, bottom = min(left + WINDOW, chunk.right), min(top + WINDOW, chunk.bottom)
             rect = Rect(left, top, right, bottom)
             core = positions(rect)
-            outer = Rect(
-                max(core.left - halo, 0),
-                max(core.top - halo, 0),
-                min(core.right + halo, cols),
-                min(core.bottom + halo, rows),
-            )
+            outer = widened(core, header, halo)
             found.append(Window(rect, core, outer, pixels(outer), pixels(core)))
     return found
 
 
+def widened(core: Rect, header: Header, halo: int) -> Rect:
+    """Positions of y with a halo, as far as the grid goes."""
+    rows, cols = -(-header.height // STRIDE), -(-header.width // STRIDE)
+    return Rect(
+        max(core.left - halo, 0),
+        max(core.top - halo, 0),
+        min(core.right + halo, cols),
+        min(core.bottom + halo, rows),
+    )
+
+
 def positions(rect: Rect) -> Rect:
-    """Positions of y that a rectangle of pixels needs; left and top are multiples of 16."""
+    """Positions of y whose pixels a rectangle touches."""
     return shrunk(rect, STRIDE)
 
 
@@ -138,7 +143,7 @@ def bounds(rects: Sequence[Rect]) -> Rect:
 
 
 def shrunk(rect: Rect, scale: int) -> Rect:
-    """The rectangle in a picture shrunk by a scale; left and top are multiples of it."""
+    """The rectangle in a picture shrunk by a scale, with all that it touches."""
     return Rect(
         rect.left // scale, rect.top // scale, -(-rect.right // scale), -(-rect.bottom // scale)
     )

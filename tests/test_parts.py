@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, chunks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -58,6 +59,20 @@ def test_a_region_needs_only_its_own_chunks(codec: Codec, chunked: bytes, whole)
         codec.decode(forged)
     part = codec.decode(forged, region=(0, 0, 100, 100))
     np.testing.assert_array_equal(part, whole[:100, :100])
+
+
+def test_neighbours_count_only_near_them(codec: Codec, chunked: bytes, whole) -> None:  # type: ignore[no-untyped-def]
+    """The middle of a chunk decodes without any other, what lies near its border does not."""
+    image = np.tile(whole, (2, 2, 1))[:512, :768]
+    with chunks_of(8):
+        file = container.parse(codec.encode(image, quality=40))
+    expected = codec.decode(file)
+    wrong = container.Chunk(b"\x01\x02\x03", 0)
+    forged = replace(file, chunks=tuple(c if i == 1 else wrong for i, c in enumerate(file.chunks)))
+    part = codec.decode(forged, region=(352, 0, 64, 160))
+    np.testing.assert_array_equal(part, expected[:160, 352:416])
+    with pytest.raises(FormatError, match="chunk 4"):
+        codec.decode(forged, region=(352, 0, 64, 161))
 
 
 def test_a_region_of_a_turned_picture(codec: Codec, chunked: bytes) -> None:
