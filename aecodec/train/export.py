@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from ..model.weights import save_weights
 from . import checkpoint
 from .data import find_images, load_image, split
 from .export_bottleneck import export_bottleneck
-from .export_refined import add_refined_tables
+from .export_refined import count_refined
 from .prepare import DataConfig
 from .tables import (
     Z_BOUND,
@@ -128,17 +129,17 @@ def export(
     tensors |= {f"scale_head.{k}": v for k, v in integers.items()}
     tensors |= residual_tables(config, y_counts) | hyper_tables(z_counts)
     training = {k: meta[k] for k in ("step", "patches", "elapsed", "config")}
-    save_weights(
-        target,
-        tensors,
-        {
-            "config": config.to_json(),
-            "data": json.dumps(dataclasses.asdict(data), sort_keys=True),
-            "description": description,
-            "deadzone": str(deadzone),
-            "training": json.dumps(training, sort_keys=True),
-        },
-    )
+    about = {
+        "config": config.to_json(),
+        "data": json.dumps(dataclasses.asdict(data), sort_keys=True),
+        "description": description,
+        "deadzone": str(deadzone),
+        "training": json.dumps(training, sort_keys=True),
+    }
     if refined:
-        add_refined_tables(target, paths[:refined], data)
+        with TemporaryDirectory() as folder:  # effort runs weights from a file
+            plain = Path(folder) / target.name
+            save_weights(plain, tensors, about)
+            tensors |= count_refined(plain, paths[:refined], data)
+    save_weights(target, tensors, about)
     log.info("%s: %.1f MB", target, target.stat().st_size / 1e6)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..layout import QUALITY_MAX, STRIDE, Rect
 from ..model.network import Network
 from ..model.quantiser import Symbols
-from ..model.weights import load_weights, save_weights
 from ..objective import Scene
 from ..refine import refine
 from ..samples import Samples
@@ -30,11 +30,11 @@ _SIDE = 192  # pixels of an image that are looked at, in its middle
 
 
 @torch.inference_mode(False)  # effort needs gradients through the network
-def add_refined_tables(weights: Path, paths: Sequence[Path], data: DataConfig) -> None:
-    """Add `tables.y_soft` to a weights file.
+def count_refined(weights: Path, paths: Sequence[Path], data: DataConfig) -> dict[str, Tensor]:
+    """The tensor `tables.y_soft` for a weights file.
 
     Args:
-        weights: as `export` writes it.
+        weights: as `export` writes it without such tables.
         paths: training images, each refined once, at a quality drawn at random.
         data: how they are read.
     """
@@ -47,9 +47,7 @@ def add_refined_tables(weights: Path, paths: Sequence[Path], data: DataConfig) -
             quality = int(rng.integers(QUALITY_MAX + 1))
             symbols = _refined(network, _middle(image, data.bits), quality)
             count_residuals(counts, symbols.index, symbols.q)
-    tensors, info = load_weights(weights)
-    meta = {k: v for k, v in info.meta.items() if k != "format"}
-    save_weights(weights, tensors | refined_tables(network.tables, counts), meta)
+    return refined_tables(network.tables, counts)
 
 
 def _middle(image: np.ndarray, bits: int) -> Samples:
