@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -245,17 +244,11 @@ class Codec:
             if region is not None:
                 raise InputError("a preview shows the whole picture, not a region")
             return upright(self._preview(file, name, progress), header.orientation)
-        turned = header.orientation != 1  # then the region is cut from the whole
-        wanted = tiles.whole(header) if turned or region is None else tiles.inside(region, header)
+        wanted = tiles.whole(header) if region is None else tiles.inside(region, header)
         source = partial(decoder.read_symbols, self.network, file)
         with naming(name):
             image = self._shown(file, source, wanted, progress)
-        image = upright(image, header.orientation)
-        if turned and region is not None:
-            sides = replace(header, width=image.shape[1], height=image.shape[0])
-            cut = tiles.inside(region, sides)
-            image = image[cut.top : cut.bottom, cut.left : cut.right].copy()
-        return image
+        return upright(image, header.orientation)
 
     @torch.inference_mode()
     def recover(

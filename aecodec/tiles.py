@@ -121,19 +121,26 @@ def whole(header: Header) -> Rect:
 
 
 def inside(region: tuple[int, int, int, int], header: Header) -> Rect:
-    """(x, y, width, height) as a rectangle of the picture's pixels.
+    """(x, y, width, height) of the upright picture as a rectangle of the stored one's pixels.
 
     Raises:
         InputError: it is empty, or not inside the picture.
     """
     x, y, width, height = region
-    rect = Rect(x, y, x + width, y + height)
-    if width < 1 or height < 1 or overlap(rect, whole(header)) != rect:
+    left, top, right, bottom = x, y, x + width, y + height
+    on_its_side = header.orientation in (5, 6, 7, 8)
+    sides = (header.width, header.height)[:: -1 if on_its_side else 1]
+    if not (0 <= left < right <= sides[0] and 0 <= top < bottom <= sides[1]):
         raise InputError(
-            f"region {x},{y},{width},{height} does not lie within "
-            f"{header.width} x {header.height} pixels"
+            f"region {x},{y},{width},{height} does not lie within {sides[0]} x {sides[1]} pixels"
         )
-    return rect
+    if on_its_side:
+        left, top, right, bottom = top, left, bottom, right
+    if header.orientation in (2, 3, 7, 8):  # stored from right to left
+        left, right = header.width - right, header.width - left
+    if header.orientation in (3, 4, 6, 7):  # from bottom to top
+        top, bottom = header.height - bottom, header.height - top
+    return Rect(left, top, right, bottom)
 
 
 def bounds(rects: Sequence[Rect]) -> Rect:

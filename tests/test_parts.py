@@ -75,14 +75,28 @@ def test_neighbours_count_only_near_them(codec: Codec, chunked: bytes, whole) ->
         codec.decode(forged, region=(352, 0, 64, 161))
 
 
-def test_a_region_of_a_turned_picture(codec: Codec, chunked: bytes) -> None:
-    import dataclasses
-
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_region_of_a_turned_picture(codec: Codec, chunked: bytes, orientation: int) -> None:
+    """It is the crop of the upright picture, and decodes no more than it needs there, too."""
     file = container.parse(chunked)
-    header = dataclasses.replace(file.header, orientation=6)
-    turned = container.serialise(dataclasses.replace(file, header=header))
-    part = codec.decode(turned, region=(30, 200, 100, 150))
-    np.testing.assert_array_equal(part, codec.decode(turned)[200:350, 30:130])
+    turned = replace(file, header=replace(file.header, orientation=orientation))
+    upright = codec.decode(turned)
+    assert upright.shape[:2] == ((256, 384) if orientation < 5 else (384, 256))
+    part = codec.decode(turned, region=(130, 200, 100, 50))
+    np.testing.assert_array_equal(part, upright[200:250, 130:230])
+    assert any(_decodes_without(codec, turned, i) for i in range(6))
+    with pytest.raises(InputError, match="region"):
+        codec.decode(turned, region=(0, 0, 257, 257))
+
+
+def _decodes_without(codec: Codec, file: container.AecFile, lost: int) -> bool:
+    wrong = container.Chunk(b"\x01\x02\x03", 0)
+    chunks = tuple(wrong if i == lost else c for i, c in enumerate(file.chunks))
+    try:
+        codec.decode(replace(file, chunks=chunks), region=(5, 5, 20, 20))
+    except FormatError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("region", [(0, 0, 0, 5), (-1, 0, 5, 5), (380, 0, 5, 5), (0, 0, 400, 300)])
