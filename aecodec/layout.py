@@ -121,7 +121,7 @@ def softened(quality: int, softness: int) -> float:
 
 
 class Margins(NamedTuple):
-    """Positions of y, or pixels, around those that are wanted."""
+    """How many positions of y lie around those that are wanted."""
 
     left: int = 0
     top: int = 0

@@ -31,19 +31,24 @@ class Window:
         core: its own positions of y, in the whole latent grid.
         outer: core and halo, clipped to the grid.
         seen: the pixels of `outer`, some of them past the picture's edge.
-        shown: the same of `core`.
     """
 
     rect: Rect
     core: Rect
     outer: Rect
     seen: Rect
-    shown: Rect
 
     @property
     def margins(self) -> Margins:
         """The halo, in positions of y."""
         return margins(self.core, self.outer)
+
+    @property
+    def shown(self) -> Rect:
+        """The pixels of `core`, some of them past the picture's edge."""
+        left, top, right, bottom = (STRIDE * m for m in self.margins)
+        seen = self.seen
+        return Rect(seen.left + left, seen.top + top, seen.right - right, seen.bottom - bottom)
 
 
 def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
@@ -55,7 +60,7 @@ def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
         halo: in positions of y; None if the chunk is the picture and y a single vector.
     """
     if halo is None:
-        return [Window(chunk, VECTOR, VECTOR, chunk, chunk)]
+        return [Window(chunk, VECTOR, VECTOR, chunk)]
     found = []
     for top in range(chunk.top, chunk.bottom, WINDOW):
         for left in range(chunk.left, chunk.right, WINDOW):
@@ -63,7 +68,7 @@ def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
             rect = Rect(left, top, right, bottom)
             core = positions(rect)
             outer = widened(core, header, halo)
-            found.append(Window(rect, core, outer, pixels(outer), pixels(core)))
+            found.append(Window(rect, core, outer, pixels(outer)))
     return found
 
 
