@@ -20,7 +20,8 @@ from aecodec.layout import Rect, softened
 from aecodec.model.config import ModelConfig
 from aecodec.model.hyperprior import ScaleContext, ScaleHead
 from aecodec.model.relaxed import RelaxedScaleHead
-from aecodec.model.scale_head import IntegerScaleHead, quantise
+from aecodec.model.scale_head import IntegerScaleHead
+from aecodec.model.scale_integers import ORIGINAL, quantise
 from aecodec.objective import Objective, Scene, costs, error_weight
 from aecodec.rate import prior_row, quality_index
 from aecodec.refine import SOFTNESS, refine
@@ -222,7 +223,7 @@ def test_relaxed_scales_of_any_number_of_passes(passes: int) -> None:
     contexts = [ScaleContext(config) for _ in range(1, passes)]
     for context in contexts:
         torch.nn.init.normal_(context.weights[3], std=0.1)
-    integers = quantise(ScaleHead(config), contexts, config)
+    integers = quantise(ScaleHead(config), contexts, config, ORIGINAL)
     z = torch.randint(-4, 5, (6, 2, 2))
     exact = IntegerScaleHead(integers, torch.device("cpu")).chunk(z, 700, (7, 6))
     relaxed = RelaxedScaleHead(integers, torch.device("cpu")).chunk(z[None].float(), 700, (7, 6))

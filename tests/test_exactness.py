@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from aecodec import container
 from aecodec.codec import Codec
 from aecodec.entropy import ChunkDecoder
+from aecodec.errors import WeightsError
 from aecodec.model.config import ModelConfig
 from aecodec.model.passes import Passes
-from aecodec.model.scale_head import IntegerScaleHead
+from aecodec.model.scale_head import IntegerScaleHead, float32_is_float32
+from aecodec.model.scale_integers import FixedPoint, fixed_point, largest_sum, real
 
 
 @contextmanager
@@ -81,14 +83,29 @@ def context(integers: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def indices(head: IntegerScaleHead, z: torch.Tensor, quality: int) -> torch.Tensor:
+    """Of a head without context: (C, 4h, 4w) for ẑ (Cz, h, w)."""
+    scales = head.chunk(z, quality, (4 * z.shape[1], 4 * z.shape[2]))
+    return scales.passes.restore(scales.index(0, torch.zeros(4, 1, 0))).contiguous()
+
+
+@pytest.fixture(scope="module")
+def small(context: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same in a fixed-point format whose sums fit float32."""
+    tensors = {"fixed_point": torch.tensor(FixedPoint(8, 3, 63), dtype=torch.int32)}
+    for name, value in context.items():
+        tensors[name] = value // 2 ** (9 if "bias" in name else 4)
+    return tensors
+
+
 @pytest.mark.parametrize(
     ("quality", "digest"),
     [(0, "f27f915b9841d2b0"), (1300, "a0b21db9663185d9"), (3584, "637fa7a6cfb6f4f0")],
 )
 def test_golden_scale_indices(head: IntegerScaleHead, quality: int, digest: str) -> None:
     """Never regenerate: files depend on it."""
-    index = head(made_up_integers((1, 12, 3, 5), 40, 99), quality)
-    assert index.shape == (1, 20, 12, 20)
+    index = indices(head, made_up_integers((12, 3, 5), 40, 99), quality)
+    assert index.shape == (20, 12, 20)
     assert len(index.unique()) > 30  # all but constant
     assert hashlib.sha256(index.numpy().tobytes()).hexdigest()[:16] == digest
 
@@ -112,12 +129,17 @@ def offset(bias: torch.Tensor, quality: int) -> np.ndarray:
     return np.asarray((rows[k] * (512 - p) + rows[k + 1] * p + 256) // 512)[:, None, None]
 
 
+def shift(t: np.ndarray, bits: int) -> np.ndarray:
+    return np.asarray((t + 2 ** (bits - 1)) >> bits)
+
+
 def slow_reference(tensors: dict[str, torch.Tensor], z: torch.Tensor, quality: int):  # type: ignore[no-untyped-def]
     """The section "Scale indices" of docs/format.md in int64: features and total t."""
-    a = np.clip(z.numpy(), -127, 127).astype(np.int64) * 256
+    form = fixed_point(tensors)
+    a = np.clip(z.numpy(), -form.limit, form.limit).astype(np.int64) * 2**form.activation_bits
     for layer in range(2):
         t = conv(a, tensors[f"weight.{layer}"]) + offset(tensors[f"bias.{layer}"], quality)
-        t = np.clip((t + 2**11) >> 12, 0, 32512)
+        t = np.clip(shift(t, form.weight_bits), 0, form.top)
         o, h, w = t.shape
         a = t.reshape(o // 4, 2, 2, h, w).transpose(0, 3, 1, 4, 2).reshape(o // 4, 2 * h, 2 * w)
     return a, conv(a, tensors["weight.2"]) + offset(tensors["bias.2"], quality)
@@ -125,35 +147,39 @@ def slow_reference(tensors: dict[str, torch.Tensor], z: torch.Tensor, quality: i
 
 def slow_context(tensors, p: int, features, known, quality: int) -> np.ndarray:  # type: ignore[no-untyped-def]
     """What pass p adds to t, for known residuals."""
+    form = fixed_point(tensors)
     level = np.zeros(known.shape, np.int64)
     for at, q in np.ndenumerate(known):
         m = min(abs(int(q)), 1023) + 1
         n = m.bit_length() - 1
-        level[at] = 256 * n + 256 * (m - 2**n) // 2**n
+        level[at] = 2**form.activation_bits * n + 2**form.activation_bits * (m - 2**n) // 2**n
     w = [tensors[f"context.{p}.weight.{i}"] for i in range(4)]
     b = [offset(tensors[f"context.{p}.bias.{i}"], quality) for i in range(2)]
-    a = np.clip((conv(level, w[0]) + conv(features, w[1]) + b[0] + 2**11) >> 12, 0, 32512)
-    a = np.clip((conv(a, w[2]) + b[1] + 2**11) >> 12, 0, 32512)
-    return conv(a, w[3])
+    a = shift(conv(level, w[0]) + conv(features, w[1]) + b[0], form.weight_bits)
+    a = shift(conv(np.clip(a, 0, form.top), w[2]) + b[1], form.weight_bits)
+    return conv(np.clip(a, 0, form.top), w[3])
 
 
-def to_index(t: np.ndarray) -> np.ndarray:
-    return np.asarray(np.clip((t + 2**19) >> 20, 0, 63))
+def to_index(t: np.ndarray, bits: int = 20) -> np.ndarray:
+    return np.asarray(np.clip(shift(t, bits), 0, 63))
 
 
 @pytest.mark.parametrize("quality", [0, 511, 512, 2000, 3583, 3584])
 def test_scale_head_is_integer_arithmetic(
     head: IntegerScaleHead, integers: dict[str, torch.Tensor], quality: int
 ) -> None:
-    z = made_up_integers((1, 12, 4, 3), 200, quality)
-    expected = to_index(slow_reference(integers, z[0], quality)[1])
-    np.testing.assert_array_equal(head(z, quality)[0].numpy(), expected)
+    z = made_up_integers((12, 4, 3), 200, quality)
+    expected = to_index(slow_reference(integers, z, quality)[1])
+    np.testing.assert_array_equal(indices(head, z, quality).numpy(), expected)
 
 
 @pytest.mark.parametrize("quality", [0, 700, 3584])
+@pytest.mark.parametrize("size", ["context", "small"])
 def test_scale_context_is_integer_arithmetic(
-    context: dict[str, torch.Tensor], quality: int
+    request: pytest.FixtureRequest, size: str, quality: int
 ) -> None:
+    context = request.getfixturevalue(size)
+    bits = fixed_point(context).bias_bits
     z = made_up_integers((12, 2, 2), 40, quality)
     q = made_up_integers((20, 7, 6), 3, 1) ** 5  # up to 243, and some beyond 1023
     q[0, 0, :3] = torch.tensor([1022, -1023, 99999])
@@ -163,17 +189,75 @@ def test_scale_context_is_integer_arithmetic(
     features, t = slow_reference(context, z, quality)
     features, t = features[:, :7, :6], t[:, :7, :6]
     groups = passes.index.numpy()
-    expected = np.where(groups == 0, to_index(t), 0)
+    expected = np.where(groups == 0, to_index(t, bits), 0)
     for p in (1, 2, 3):
         known = np.where(groups < p, q.numpy(), 0)
-        now = to_index(t + slow_context(context, p, features, known, quality))
+        now = to_index(t + slow_context(context, p, features, known, quality), bits)
         expected[groups == p] = now[groups == p]
     for dtype in (torch.int32, torch.float32):
         known = passes.sort(q.to(dtype))
         found = torch.cat([scales.index(p, known) for p in range(4)], dim=2)
         assert torch.equal(known, passes.sort(q.to(dtype)))  # is only read
         np.testing.assert_array_equal(passes.restore(found).numpy(), expected)
-    assert (expected != to_index(t)).sum() > 150  # the context says something
+    assert (expected != to_index(t, bits)).sum() > 150  # the context says something
+
+
+def all_indices(head: IntegerScaleHead, z: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    scales = head.chunk(z, 900, (q.shape[1], q.shape[2]))
+    known = scales.passes.sort(q)
+    return torch.cat([scales.index(p, known) for p in range(scales.passes.count)])
+
+
+def test_small_sums_are_taken_in_float32_unless_something_rounds_them(
+    small: dict[str, torch.Tensor], context: dict[str, torch.Tensor]
+) -> None:
+    """Autocast is the nearest thing that does: it turns products of matrices into bfloat16."""
+    assert largest_sum(small) < 2**24 < largest_sum(context)
+    head = IntegerScaleHead(small, torch.device("cpu"))
+    z, q = made_up_integers((12, 3, 3), 40, 1), made_up_integers((20, 11, 10), 9, 2)
+    expected = all_indices(head, z, q)
+    assert float32_is_float32()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = torch.full((64, 64), 4095.0) @ torch.eye(64)
+        assert not torch.equal(rounded.float(), torch.full((64, 64), 4095.0))
+        assert not float32_is_float32()
+        assert torch.equal(all_indices(head, z, q), expected)
+
+
+def test_the_largest_sum_of_a_scale_head() -> None:
+    """Counted by hand, for two channels at most."""
+    tensors = {
+        "fixed_point": torch.tensor([4, 2, 10], dtype=torch.int32),  # activations up to 40
+        "weight.0": torch.full((4, 1, 3, 3), -2, dtype=torch.int16),  # 18 x 40 = 720
+        "weight.1": torch.full((4, 1, 3, 3), 3, dtype=torch.int16),  # 27 x 40 = 1080
+        "weight.2": torch.tensor([5, -9], dtype=torch.int16).reshape(2, 1, 1, 1),  # 360
+        "bias.0": torch.zeros(8, 4, dtype=torch.int32),
+        "bias.1": torch.full((8, 4), -7, dtype=torch.int32),
+        "bias.2": torch.arange(16, dtype=torch.int32).reshape(8, 2),
+    }
+    assert largest_sum(tensors) == 1080 + 7 + 32  # half of 2**6 for the shift
+    tensors["weight.2"] *= 4
+    assert largest_sum(tensors) == 4 * 360 + 15 + 32
+    for p, last in ((1, 1), (2, -30)):
+        tensors |= {
+            f"context.{p}.weight.0": torch.full((1, 2, 1, 1), 100, dtype=torch.int16),
+            f"context.{p}.weight.1": torch.full((1, 1, 1, 1), 2, dtype=torch.int16),
+            f"context.{p}.weight.2": torch.full((1, 1, 3, 3), 1, dtype=torch.int16),
+            f"context.{p}.weight.3": torch.full((2, 1, 1, 1), last, dtype=torch.int16),
+            f"context.{p}.bias.0": torch.full((8, 1), 6, dtype=torch.int32),
+            f"context.{p}.bias.1": torch.zeros(8, 1, dtype=torch.int32),
+        }
+    # 2 known levels up to 10, in quarters, 100 times, or 4 x 360 and 30 x 40 for the index
+    assert largest_sum(tensors) == 2 * 40 * 100 + 2 * 40 + 6 + 32
+    for p in (1, 2):
+        tensors[f"context.{p}.weight.0"] //= 100
+    assert largest_sum(tensors) == 4 * 360 + 15 + 30 * 40 + 32
+
+
+@pytest.mark.parametrize("values", [[8, 3], [0, 3, 63], [8, 16, 63], [8, 3, 0], [8, 3, 1024]])
+def test_a_fixed_point_format_must_be_one(values: list[int]) -> None:
+    with pytest.raises(WeightsError, match="fixed-point"):
+        real({"fixed_point": torch.tensor(values)})
 
 
 @given(
@@ -194,17 +278,10 @@ def test_sorting_by_pass_loses_nothing(passes: int, group: int, height: int, wid
         assert torch.equal(part, x[sort.index == p])
 
 
-def test_scale_head_of_one_or_of_many(head: IntegerScaleHead) -> None:
-    z = made_up_integers((9, 12, 4, 4), 30, 5)
-    together = head(z, 777)
-    for i in range(9):
-        assert torch.equal(head(z[i : i + 1], 777), together[i : i + 1])
-
-
 def test_scale_head_memory_formats(head: IntegerScaleHead) -> None:
-    z = made_up_integers((2, 12, 6, 6), 30, 6)
-    strided = z.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(head(z, 900), head(strided, 900))
+    z = made_up_integers((12, 6, 6), 30, 6)
+    strided = z[None].contiguous(memory_format=torch.channels_last)[0]
+    assert torch.equal(indices(head, z, 900), indices(head, strided, 900))
 
 
 @pytest.fixture(scope="module")

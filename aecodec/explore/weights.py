@@ -153,7 +153,7 @@ def _value_axis(axes: Axes, sizes: list[float]) -> None:
 def _tensors(model: LatentModel) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Parameters by name; of a hyperprior's weights file also those of its integer scale head."""
     from aecodec.model.config import ModelConfig
-    from aecodec.model.scale_head import dequantise
+    from aecodec.model.scale_integers import dequantise
     from aecodec.model.weights import load_weights, part
 
     for name, parameter in model.module.named_parameters():

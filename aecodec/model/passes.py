@@ -42,6 +42,12 @@ def slots(channels: int, passes: int) -> Tensor:
     return torch.argsort(pass_of, dim=1, stable=True)
 
 
+def slots_of(channels: int, passes: int, p: int) -> tuple[Tensor, Tensor]:
+    """Of those, the channels of all passes before p, (4, p·group), and of p, (4, group)."""
+    order, group = slots(channels, passes), channels // passes
+    return order[:, : p * group], order[:, p * group : (p + 1) * group]
+
+
 def to_cells(x: Tensor) -> Tensor:
     """(B, c, H, W) -> (B, 4, P, c): positions by their place in a 2×2 cell, P cells.
 
@@ -59,6 +65,12 @@ def from_cells(x: Tensor, height: int, width: int) -> Tensor:
     h, w = (height + 1) // 2, (width + 1) // 2
     rows = x.reshape(b, 2, 2, h, w, c).permute(0, 3, 1, 4, 2, 5).reshape(b, 2 * h, 2 * w, c)
     return rows[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def _gather(x: Tensor, order: Tensor) -> Tensor:
+    """The channels of (4, P, C) in another order, (4, C)."""
+    # torch's index_select is several times slower for everything but float32
+    return x.gather(2, order.to(x.device)[:, None].expand_as(x))
 
 
 class Passes:
@@ -87,15 +99,11 @@ class Passes:
 
     def sort(self, x: Tensor) -> Tensor:
         """(C, H, W) -> (4, P, C)."""
-        cells = to_cells(x[None])[0]
-        order = self._slots.to(x.device)
-        return torch.stack([cells[i].index_select(1, order[i]) for i in range(4)])
+        return _gather(to_cells(x[None])[0], self._slots)
 
     def restore(self, x: Tensor) -> Tensor:
         """(4, P, C) -> (C, H, W), in channels-last memory."""
-        order = self._back.to(x.device)
-        cells = torch.stack([x[i].index_select(1, order[i]) for i in range(4)])
-        return from_cells(cells[None], *self.shape[1:])[0]
+        return from_cells(_gather(x, self._back)[None], *self.shape[1:])[0]
 
     @cached_property
     def inside(self) -> Tensor:
@@ -103,18 +111,18 @@ class Passes:
         return to_cells(torch.ones(1, 1, *self.shape[1:], dtype=torch.bool))[0]
 
     @cached_property
-    def _order(self) -> list[NDArray[np.int32]]:
+    def _order(self) -> list[NDArray[np.intp]]:
         channels, height, width = self.shape
         place = torch.arange(channels * height * width, dtype=torch.int32) + 1  # 0: not in y
         cells = self.sort(place.reshape(self.shape)).numpy() - 1
         result = []
         for p in range(self.count):
             where = cells[:, :, self.of(p)].reshape(-1)
-            order = np.argsort(where, kind="stable").astype(np.int32)
+            order = np.argsort(where, kind="stable")
             result.append(order[int((where < 0).sum()) :])
         return result
 
-    def in_order(self, p: int) -> NDArray[np.int32]:
+    def in_order(self, p: int) -> NDArray[np.intp]:
         """Elements of pass p in the order (channel, row, column).
 
         Returns:

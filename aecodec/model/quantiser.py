@@ -20,7 +20,7 @@ from torch import Tensor
 from ..layout import QUALITY_STEPS
 from .autoencoder import Autoencoder
 from .hyperprior import HYPER_STRIDE, ContextPass
-from .passes import Passes, from_cells, passes_of, slots, to_cells
+from .passes import Passes, from_cells, passes_of, slots, slots_of, to_cells
 from .relaxed import RelaxedScaleHead
 from .rounding import round_towards_zero, thresholds_by_index
 from .scale_head import ChunkScales, IntegerScaleHead
@@ -62,10 +62,10 @@ class SortedPass:
     """A `ContextPass` on elements sorted by pass, whose 1×1 convolutions cost their share."""
 
     def __init__(self, context: ContextPass, p: int, passes: int) -> None:
-        order = slots(context.tail.out_channels, passes)
-        group = order.shape[1] // passes
-        now = order[:, p * group : (p + 1) * group].to(context.tail.weight.device)
-        before = order[:, : p * group].to(now.device)
+        before, now = (
+            order.to(context.tail.weight.device)
+            for order in slots_of(context.tail.out_channels, passes, p)
+        )
         self.blocks = context.blocks
         self.tail = context.tail.weight.detach()[now, :, 0, 0].mT.contiguous()
         assert context.tail.bias is not None
@@ -264,6 +264,6 @@ class Quantiser:
     def dequantise(self, z: NDArray[np.int32], q: NDArray[np.int32], quality: int) -> Tensor:
         """ŷ (C, H, W) float32 in channels-last memory, ready for the synthesis transform."""
         given = self.conditions(z, quality, (q.shape[1], q.shape[2]))
-        known = given.passes.sort(torch.from_numpy(q)).to(given.gain.device).float()
+        known = given.passes.sort(torch.from_numpy(q).to(given.gain.device).float())
         decoded = given.walk(lambda p, mean, so_far: known[:, :, given.passes.of(p)])[1]
         return given.passes.restore(decoded)

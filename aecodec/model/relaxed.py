@@ -17,40 +17,39 @@ from ..layout import QUALITY_STEPS
 from .blocks import interpolate_rows
 from .config import SCALE_LEVELS
 from .hyperprior import magnitude_level
-from .passes import Passes, from_cells, passes_of, slots, to_cells
+from .passes import Passes, from_cells, passes_of, slots, slots_of, to_cells
 from .rounding import straight_through
-from .scale_head import ACTIVATION_BITS, INPUT_LIMIT, WEIGHT_BITS, columns
+from .scale_head import columns
+from .scale_integers import fixed_point, real
 
 
 class RelaxedScaleHead:
     """Runs the integers of a scale head as real numbers.
 
     Args:
-        tensors: as from `scale_head.quantise`.
+        tensors: as from `scale_integers.quantise`.
         device: where.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        real = {
-            name: t.to(device).float() / 2 ** (WEIGHT_BITS + ACTIVATION_BITS * ("bias" in name))
-            for name, t in tensors.items()
-        }
-        self._weights = [real[f"weight.{i}"] for i in range(3)]
-        self._biases = [real[f"bias.{i}"] for i in range(3)]
-        self.passes = 1 + sum(name.endswith("weight.3") for name in real)
+        values = {name: value.float().to(device) for name, value in real(tensors).items()}
+        self._limit = fixed_point(tensors).limit
+        self._weights = [values[f"weight.{i}"] for i in range(3)]
+        self._biases = [values[f"bias.{i}"] for i in range(3)]
+        self.passes = 1 + sum(name.endswith("weight.3") for name in values)
         self._slots = slots(len(self._weights[-1]), self.passes).to(device)
         self._tail = columns(self._weights[-1], self._slots)
         self._contexts = [
-            _RelaxedContext(real, p, self.passes, self._slots) for p in range(1, self.passes)
+            _RelaxedContext(values, p, self.passes, self._limit) for p in range(1, self.passes)
         ]
 
     def chunk(self, z: Tensor, quality: int, size: tuple[int, int]) -> RelaxedScales:
         """The scales of one chunk, (H, W) positions of y, for ẑ (1, Cz, ⌈H/4⌉, ⌈W/4⌉)."""
         q = torch.full((1,), quality / QUALITY_STEPS, device=z.device)
-        h = z.clamp(-INPUT_LIMIT, INPUT_LIMIT)
+        h = z.clamp(-self._limit, self._limit)
         for weight, rows in list(zip(self._weights, self._biases, strict=True))[:-1]:
             h = F.conv2d(h, weight, padding=weight.shape[-1] // 2) + interpolate_rows(rows, q)
-            h = F.pixel_shuffle(_activate(h), 2)
+            h = F.pixel_shuffle(h.clamp(0, self._limit), 2)
         bias = interpolate_rows(self._biases[-1], q).flatten()[self._slots][:, None]
         passes = passes_of(self._slots.shape[1], self.passes, *size)
         return RelaxedScales(
@@ -90,27 +89,24 @@ class RelaxedScales:
 class _RelaxedContext:
     """Pass p of `hyperprior.ScaleContext`, on elements sorted by pass."""
 
-    def __init__(self, real: Mapping[str, Tensor], p: int, passes: int, order: Tensor) -> None:
+    def __init__(self, values: Mapping[str, Tensor], p: int, passes: int, limit: int) -> None:
         names = [f"context.{p}.weight.{i}" for i in range(4)]
-        known, self._head, self._spatial, tail = [real[n] for n in names]
-        self._biases = [real[f"context.{p}.bias.{i}"] for i in range(2)]
-        group = len(tail) // passes
-        self._known = columns(known.transpose(0, 1), order[:, : p * group]).mT
-        self._tail = columns(tail, order[:, p * group : (p + 1) * group])
+        known, self._head, self._spatial, tail = [values[n] for n in names]
+        self._biases = [values[f"context.{p}.bias.{i}"] for i in range(2)]
+        self._limit = limit
+        before, now = slots_of(len(tail), passes, p)
+        self._known = columns(known.transpose(0, 1), before).mT
+        self._tail = columns(tail, now)
 
     def __call__(
         self, level: Tensor, features: Tensor, quality: Tensor, size: tuple[int, ...]
     ) -> Tensor:
         h = F.conv2d(features, self._head) + from_cells((level @ self._known)[None], *size)
-        h = _activate(h + interpolate_rows(self._biases[0], quality))
+        h = (h + interpolate_rows(self._biases[0], quality)).clamp(0, self._limit)
         h = F.conv2d(h, self._spatial, padding=1) + interpolate_rows(self._biases[1], quality)
-        return to_cells(_activate(h))[0] @ self._tail
+        return to_cells(h.clamp(0, self._limit))[0] @ self._tail
 
 
 def _level(q: Tensor) -> Tensor:
     """`magnitude_level` of residuals rounded, with the gradient of log₂(1 + |q|)."""
     return straight_through((1 + q.abs()).log2(), magnitude_level(q.detach().round()))
-
-
-def _activate(x: Tensor) -> Tensor:
-    return x.clamp(0, INPUT_LIMIT)

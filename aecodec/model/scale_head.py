@@ -1,9 +1,9 @@
 """The scale head in integers: the one network whose output decides how symbols decode.
 
-Weights are int16 with 12 fractional bits, activations have 8, biases 20; every layer
-computes floor((Σ w·a + b + half) / 2^shift) on integers. Evaluated in float64, where
-products and sums stay below 2^53: exact on any machine, in any order of summation, with
-any number of threads.
+Weights, activations and biases are fixed-point integers (`scale_integers.FixedPoint`);
+every layer computes floor((Σ w·a + b + half) / 2^shift) on them. Evaluated in float32 where
+no sum can reach 2^24, else in float64, where none reaches 2^53: exact on any machine, in any
+order of summation, with any number of threads.
 
 What ẑ says about a scale is corrected by the residuals that are known already, where the
 model has scale context: they are integers too, and decoded before they are needed.
@@ -11,88 +11,34 @@ model has scale context: they are integers too, and decoded before they are need
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import WeightsError
 from ..layout import QUALITY_STEPS
-from .config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
-from .hyperprior import ScaleContext, ScaleHead, magnitude_level
-from .passes import Passes, from_cells, passes_of, slots, to_cells
+from .config import QUALITY_ROWS, SCALE_LEVELS
+from .passes import from_cells, passes_of, slots, slots_of, to_cells
+from .scale_integers import FixedPoint, fixed_point, largest_sum
 
-ACTIVATION_BITS = 8
-WEIGHT_BITS = 12
-INPUT_LIMIT = 127
-"""ẑ is clamped to ±127 before it enters the network (not when it is coded)."""
-
-_LAYERS = 3
+_FLOAT32_LIMIT = 2**24
+_PROBE = 4095  # its square fits float32 exactly; bfloat16 and TF32 would round both
 
 
-def quantise(
-    head: ScaleHead, contexts: Iterable[nn.Module], config: ModelConfig
-) -> dict[str, Tensor]:
-    """Turn trained heads into integers, with their output in units of scale indices.
+def float32_is_float32() -> bool:
+    """Whether products of float32 matrices are computed in float32 on the CPU.
 
-    Returns:
-        `weight.{0,1,2}` int16 (out, in, k, k) and `bias.{0,1,2}` int32 (8, out); for
-        every coding pass p > 0 `context.{p}.weight.{0..3}` and `context.{p}.bias.{0,1}`.
-
-    Raises:
-        WeightsError: a weight does not fit 16 bits.
+    Libraries can be told to use bfloat16 or TF32 instead: by
+    `torch.set_float32_matmul_precision`, by environment variables of oneDNN and MKL.
     """
-    low = torch.tensor(config.scale_min, dtype=torch.float64).log()
-    weights = [w.detach().double() for w in head.weights]
-    biases = [b.detach().double() for b in head.biases]
-    weights[-1] = weights[-1] / config.log_scale_step  # log σ -> index
-    biases[-1] = (biases[-1] - low) / config.log_scale_step
-    tensors = _integers("", weights, biases)
-    for p, context in enumerate(contexts, start=1):
-        assert isinstance(context, ScaleContext)
-        weights = [w.detach().double() for w in context.weights]
-        weights[-1] = weights[-1] / config.log_scale_step
-        biases = [b.detach().double() for b in context.biases]
-        tensors |= _integers(f"context.{p}.", weights, biases)
-    return tensors
-
-
-def _integers(prefix: str, weights: list[Tensor], biases: list[Tensor]) -> dict[str, Tensor]:
-    tensors = {}
-    for i, weight in enumerate(weights):
-        w = (weight * 2**WEIGHT_BITS).round()
-        if w.abs().max() > 32767:
-            raise WeightsError("scale head: a weight is too large for its integer format")
-        tensors[f"{prefix}weight.{i}"] = w.to(torch.int16)
-    for i, bias in enumerate(biases):
-        b = (bias * 2 ** (WEIGHT_BITS + ACTIVATION_BITS)).round()
-        if b.abs().max() > 2**31 - 1:
-            raise WeightsError("scale head: a bias is too large for its integer format")
-        tensors[f"{prefix}bias.{i}"] = b.to(torch.int32)
-    return tensors
-
-
-def dequantise(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """The inverse of `quantise`: parameters of an `Autoencoder`, float32, by name."""
-    low = torch.tensor(config.scale_min, dtype=torch.float64).log()
-    params = {}
-    for name, integers in tensors.items():
-        *context, kind, i = name.split(".")
-        value = integers.double() / 2 ** (WEIGHT_BITS + ACTIVATION_BITS * (kind == "bias"))
-        if kind == "weight" and i == ("3" if context else "2"):
-            value = value * config.log_scale_step
-        elif kind == "bias" and i == "2":
-            value = value * config.log_scale_step + low
-        part = {"weight": "weights", "bias": "biases"}[kind]
-        owner = f"scale_context.{int(context[1]) - 1}" if context else "scale_head"
-        params[f"{owner}.{part}.{i}"] = value.float()
-    return params
+    eye = torch.eye(64)
+    return torch.equal((eye * _PROBE) @ (eye * _PROBE), eye * _PROBE**2)
 
 
 class IntegerScaleHead:
-    """Runs the integers that `quantise` made.
+    """Runs the integers that `scale_integers.quantise` made.
 
     Args:
         tensors: as from `quantise`.
@@ -100,51 +46,64 @@ class IntegerScaleHead:
 
     Attributes:
         tensors: the integers.
-        passes: how many coding passes have scales of their own; 1 without scale context.
+
+    Raises:
+        WeightsError: their format is none.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
         self.tensors = tensors
-        self._device = device
-        self._weights = [tensors[f"weight.{i}"].to(device).double() for i in range(_LAYERS)]
-        self._biases = [tensors[f"bias.{i}"].to(device).long() for i in range(_LAYERS)]
-        self.passes = 1 + sum(name.endswith("weight.3") for name in tensors)
-        self._contexts = [
-            _IntegerContext(tensors, p, self.passes, device) for p in range(1, self.passes)
-        ]
-        channels = len(self._weights[-1])
-        self._slots = slots(channels, self.passes).to(device)
-        self._sorted = columns(self._weights[-1], self._slots)
-
-    def __call__(self, z: Tensor, quality: int) -> Tensor:
-        """Scale indices as far as ẑ alone gives them.
-
-        Args:
-            z: ẑ, integers of any dtype, (B, Cz, h, w).
-            quality: 0 to 3584, 512 steps a row.
-
-        Returns:
-            (B, C, 4h, 4w) uint8, values 0 to 63.
-        """
-        return _to_index(self._base(self._features(z, quality), quality))
+        small = device.type == "cpu" and largest_sum(tensors) < _FLOAT32_LIMIT
+        self._dtype = torch.float32 if small else torch.float64
+        self._layers = lru_cache(lambda dtype: _Layers(tensors, device, dtype))
+        self._layers(self._dtype)
 
     def chunk(self, z: Tensor, quality: int, size: tuple[int, int]) -> ChunkScales:
-        """The scales of one chunk, (H, W) positions of y, for ẑ (Cz, ⌈H/4⌉, ⌈W/4⌉)."""
-        features = self._features(z[None], quality)[:, :, : size[0], : size[1]]
-        passes = passes_of(self._slots.shape[1], self.passes, *size)
-        bias = _row(self._biases[-1], quality).flatten()[self._slots][:, None]
-        return ChunkScales(passes, features, self._sorted, bias, self._contexts, quality)
+        """The scales of one chunk.
 
-    def _features(self, z: Tensor, quality: int) -> Tensor:
-        a: Tensor = z.to(self._device).double().clamp(-INPUT_LIMIT, INPUT_LIMIT)
-        a = a * 2**ACTIVATION_BITS
-        for weight, bias in list(zip(self._weights, self._biases, strict=True))[:-1]:
-            total = _conv(a, weight).add_(_row(bias, quality))
-            a = F.pixel_shuffle(_activate(total), 2)
-        return a
+        Args:
+            z: ẑ, integers of any dtype, (Cz, ⌈H/4⌉, ⌈W/4⌉).
+            quality: 0 to 3584, 512 steps a row.
+            size: (H, W), positions of y.
+        """
+        exact = self._dtype if float32_is_float32() else torch.float64
+        return ChunkScales(self._layers(exact), z, quality, size)
 
-    def _base(self, features: Tensor, quality: int) -> Tensor:
-        return _conv(features, self._weights[-1]).add_(_row(self._biases[-1], quality))
+
+class _Layers:
+    """The integers as floating-point numbers, arranged for how they are used."""
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        values = {name: tensor.to(device) for name, tensor in tensors.items()}
+        weights = {name: v.to(dtype) for name, v in values.items() if "weight" in name}
+        self.form = fixed_point(tensors)
+        self.passes = 1 + sum(name.endswith("weight.3") for name in weights)
+        self.hidden = [
+            (_taps(_shuffled(weights[f"weight.{i}"])), _shuffled(values[f"bias.{i}"].T).T)
+            for i in range(2)
+        ]
+        tail = weights["weight.2"]
+        self.slots = slots(len(tail), self.passes).to(device)
+        self.tail = columns(tail, self.slots)
+        self.bias = values["bias.2"]
+        self.contexts = []
+        for p in range(1, self.passes):
+            prefix = f"context.{p}."
+            known, head, spatial, last = [weights[f"{prefix}weight.{i}"] for i in range(4)]
+            rows = [values[f"{prefix}bias.{i}"] for i in range(2)]
+            before, now = slots_of(len(last), self.passes, p)
+            self.contexts.append(
+                _Context(
+                    columns(known.transpose(0, 1), before).mT.contiguous(),
+                    _taps(head),
+                    _taps(spatial),
+                    columns(last, now),
+                    rows,
+                    self.form,
+                )
+            )
 
 
 class ChunkScales:
@@ -154,20 +113,19 @@ class ChunkScales:
         passes: how the elements are sorted.
     """
 
-    def __init__(
-        self,
-        passes: Passes,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        contexts: list[_IntegerContext],
-        quality: int,
-    ) -> None:
-        self.passes = passes
-        self._features, self._weight, self._bias = features, weight, bias
-        self._cells = to_cells(features)[0]
-        self._contexts, self._quality = contexts, quality
-        self._levels = _levels().to(features.device)
+    def __init__(self, layers: _Layers, z: Tensor, quality: int, size: tuple[int, int]) -> None:
+        form = layers.form
+        a = z.to(layers.tail.device).clamp(-form.limit, form.limit) << form.activation_bits
+        a = a.to(layers.tail.dtype)[None]
+        for taps, rows in layers.hidden:
+            total = _conv(a, taps).add_(_offset(rows, quality, form.weight_bits, a.dtype))
+            a = _pixel_shuffle(_activate(total, form))
+        self.passes = passes_of(layers.slots.shape[1], layers.passes, *size)
+        self._features = a[:, :, : size[0], : size[1]]
+        self._cells = to_cells(self._features)[0]
+        bias = _offset(layers.bias, quality, form.bias_bits, a.dtype)
+        self._bias = bias.flatten()[layers.slots][:, None]
+        self._layers, self._quality = layers, quality
 
     def index(self, p: int, q: Tensor) -> Tensor:
         """Scale indices of the elements of pass p.
@@ -180,38 +138,40 @@ class ChunkScales:
         Returns:
             (4, P, group) uint8, values 0 to 63.
         """
-        now = self.passes.of(p)
-        total = (self._cells @ self._weight[:, :, now]).round_().add_(self._bias[:, :, now])
+        layers, now = self._layers, self.passes.of(p)
+        total = (self._cells @ layers.tail[:, :, now]).round_().add_(self._bias[:, :, now])
         if p > 0:
-            magnitude = q[:, :, : now.start].to(total.device).int().abs().clamp_(max=1023)
-            level = self._levels.take(magnitude.long())
+            level = _level(q[:, :, : now.start].to(total.device), layers.form).to(total.dtype)
             size = self.passes.shape[1:]
-            total += self._contexts[p - 1](level, self._features, self._quality, size)
-        return _to_index(total)
+            total += layers.contexts[p - 1](level, self._features, self._quality, size)
+        total.mul_(2.0**-layers.form.bias_bits).floor_().clamp_(0, SCALE_LEVELS - 1)
+        return total.to(torch.uint8)
 
 
-class _IntegerContext:
-    """Pass p of `hyperprior.ScaleContext` in integers, on elements sorted by pass."""
+class _Context:
+    """A pass of `hyperprior.ScaleContext` in integers, on elements sorted by pass."""
 
     def __init__(
-        self, tensors: dict[str, Tensor], p: int, passes: int, device: torch.device
+        self,
+        known: Tensor,
+        head: Tensor,
+        spatial: Tensor,
+        tail: Tensor,
+        rows: list[Tensor],
+        form: FixedPoint,
     ) -> None:
-        names = [f"context.{p}.weight.{i}" for i in range(4)]
-        known, self._head, spatial, tail = [tensors[n].to(device).double() for n in names]
-        self._taps = spatial.permute(2, 3, 0, 1).flatten(0, 1).contiguous()  # (9, out, in)
-        names = [f"context.{p}.bias.{i}" for i in range(2)]
-        self._biases = [tensors[n].to(device).long() for n in names]
-        order, group = slots(len(tail), passes).to(device), len(tail) // passes
-        self._known = columns(known.transpose(0, 1), order[:, : p * group]).mT.contiguous()
-        self._tail = columns(tail, order[:, p * group : (p + 1) * group])
+        self._known, self._head, self._spatial, self._tail = known, head, spatial, tail
+        self._rows, self._form = rows, form
 
     def __call__(
         self, level: Tensor, features: Tensor, quality: int, size: tuple[int, ...]
     ) -> Tensor:
+        shift, dtype = self._form.weight_bits, level.dtype
         known = from_cells((level @ self._known).round_()[None], *size)
-        total = _conv(features, self._head).add_(known).add_(_row(self._biases[0], quality))
-        a = _conv_narrow(_activate(total), self._taps).add_(_row(self._biases[1], quality))
-        return (to_cells(_activate(a))[0] @ self._tail).round_()
+        total = _conv(features, self._head).add_(known)
+        a = _activate(total.add_(_offset(self._rows[0], quality, shift, dtype)), self._form)
+        total = _conv(a, self._spatial).add_(_offset(self._rows[1], quality, shift, dtype))
+        return (to_cells(_activate(total, self._form))[0] @ self._tail).round_()
 
 
 def columns(weight: Tensor, order: Tensor) -> Tensor:
@@ -219,63 +179,66 @@ def columns(weight: Tensor, order: Tensor) -> Tensor:
     return weight[:, :, 0, 0][order].mT.contiguous()
 
 
-@lru_cache(maxsize=1)
-@torch.inference_mode(False)
-def _levels() -> Tensor:
-    """`magnitude_level` of 0 to 1023 with 8 fractional bits, float64."""
-    levels: Tensor = (magnitude_level(torch.arange(1024).double()) * 2**ACTIVATION_BITS).floor()
-    return levels
+def _taps(weight: Tensor) -> Tensor:
+    """Weights (out, in, k, k) -> (k·k, in, out)."""
+    return weight.permute(2, 3, 1, 0).flatten(0, 1).contiguous()
 
 
-def _conv(a: Tensor, weight: Tensor) -> Tensor:
-    # rounded at once: an algorithm that does not sum exactly is off by far less than 1/2
-    if weight.shape[-1] == 1:  # a convolution in float64 would copy its input first
-        total = (weight[:, :, 0, 0] @ a.flatten(2)).reshape(-1, len(weight), *a.shape[2:])
-    else:
-        total = F.conv2d(a, weight, padding=weight.shape[-1] // 2)
-    total.round_()
-    return total
+def _shuffled(x: Tensor) -> Tensor:
+    """Output channels (4F, …) from the order of `F.pixel_shuffle` to that of `_pixel_shuffle`."""
+    return x.reshape(-1, 4, *x.shape[1:]).transpose(0, 1).flatten(0, 1)
 
 
-def _conv_narrow(a: Tensor, taps: Tensor) -> Tensor:
-    """3×3 convolution of (1, in, h, w) with taps (9, out, in): half the time of torch's in float64.
+def _pixel_shuffle(x: Tensor) -> Tensor:
+    """(1, 4F, h, w) -> (1, F, 2h, 2w), channels-last; every pixel's F channels lie together."""
+    _, c, h, w = x.shape
+    cells = x.permute(0, 2, 3, 1).reshape(h, w, 2, 2, c // 4)
+    return cells.permute(0, 2, 1, 3, 4).reshape(1, 2 * h, 2 * w, c // 4).permute(0, 3, 1, 2)
 
-    A matrix product for every tap, on the picture moved by it: with padded rows laid end to
-    end a move is an offset. What lies between the rows is cut off.
+
+def _level(q: Tensor, form: FixedPoint) -> Tensor:
+    """`magnitude_level` of integers of any dtype, in fixed point, int32.
+
+    It is how float32 stores 1 + |q|: exponent before mantissa, shifted to so many bits.
     """
-    (height, width), out = a.shape[2:], taps.shape[1]
+    stored = q.abs().clamp(max=1023).float().add_(1).view(torch.int32)
+    return stored.sub_(127 << 23).bitwise_right_shift_(23 - form.activation_bits)
+
+
+def _conv(a: Tensor, taps: Tensor) -> Tensor:
+    """1×1 or 3×3 convolution, zero padding: (1, in, h, w) -> (1, out, h, w), channels-last.
+
+    By matrix products alone: torch's convolutions may take algorithms that do not sum
+    exactly, and are slow in float64. For 3×3, one for every tap, on the picture moved by it:
+    with padded rows laid end to end a move is an offset. What lies between them is cut off.
+    """
+    (height, width), (count, channels, out) = a.shape[2:], taps.shape
+    rows = a[0].permute(1, 2, 0)
+    if count == 1:
+        total = rows.reshape(-1, channels) @ taps[0]
+        return total.round_().view(1, height, width, out).permute(0, 3, 1, 2)
     stride = width + 2
-    flat = F.pad(a, (1, 1, 1, 1)).reshape(a.shape[1], -1)
-    total = a.new_empty(out, height * stride)
-    run = total[:, : height * stride - 2]
+    flat = F.pad(rows, (0, 0, 1, 1, 1, 1)).reshape(-1, channels)
+    total = a.new_empty(height * stride, out)
+    run = total[: height * stride - 2]
     for k, tap in enumerate(taps):
         first = k // 3 * stride + k % 3
-        moved = flat[:, first : first + run.shape[1]]
-        torch.addmm(run, tap, moved, beta=min(k, 1), out=run)
-    return total.round_().view(1, out, height, stride)[..., :width]
+        torch.addmm(run, flat[first : first + len(run)], tap, beta=min(k, 1), out=run)
+    return total.round_().view(1, height, stride, out)[:, :, :width].permute(0, 3, 1, 2)
 
 
 # What follows works in place: tensors are large, and fresh memory costs more than the sums.
 
 
-def _activate(total: Tensor) -> Tensor:
-    return _shift(total, WEIGHT_BITS).clamp_(0, INPUT_LIMIT << ACTIVATION_BITS)
+def _activate(total: Tensor, form: FixedPoint) -> Tensor:
+    """floor(total / 2^weight_bits), clamped; `_offset` has added the half."""
+    return total.mul_(2.0**-form.weight_bits).floor_().clamp_(0, form.top)
 
 
-def _to_index(total: Tensor) -> Tensor:
-    index = _shift(total, WEIGHT_BITS + ACTIVATION_BITS).clamp_(0, SCALE_LEVELS - 1)
-    return index.to(torch.uint8)
-
-
-def _row(rows: Tensor, quality: int) -> Tensor:
-    """Row interpolated in integers, (1, out, 1, 1) float64."""
+def _offset(rows: Tensor, quality: int, shift: int, dtype: torch.dtype) -> Tensor:
+    """Row interpolated in integers, and half of what is shifted out: (1, out, 1, 1)."""
     low = min(quality // QUALITY_STEPS, QUALITY_ROWS - 2)
     part = quality - low * QUALITY_STEPS
-    mixed = rows[low] * (QUALITY_STEPS - part) + rows[low + 1] * part
+    mixed = rows[low].long() * (QUALITY_STEPS - part) + rows[low + 1].long() * part
     row = torch.div(mixed + QUALITY_STEPS // 2, QUALITY_STEPS, rounding_mode="floor")
-    return row.double()[None, :, None, None]
-
-
-def _shift(x: Tensor, bits: int) -> Tensor:
-    """floor((x + 2^(bits-1)) / 2^bits), exact in float64."""
-    return x.add_(float(2 ** (bits - 1))).mul_(2.0**-bits).floor_()
+    return (row + (1 << (shift - 1))).to(dtype)[None, :, None, None]

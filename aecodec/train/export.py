@@ -20,7 +20,8 @@ from ..model.autoencoder import Autoencoder
 from ..model.bottleneck_config import FAMILY as BOTTLENECK
 from ..model.config import QUALITY_ROWS, ModelConfig
 from ..model.quantiser import Quantiser
-from ..model.scale_head import IntegerScaleHead, quantise
+from ..model.scale_head import IntegerScaleHead
+from ..model.scale_integers import quantise
 from ..model.weights import save_weights
 from . import checkpoint
 from .data import find_images, load_image, split

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import TrainingError
 from ..model.autoencoder import Autoencoder
-from ..model.scale_head import dequantise
+from ..model.scale_integers import dequantise
 from ..model.weights import part
 
 log = logging.getLogger(__name__)
