@@ -113,7 +113,7 @@ def tune(
     """
     with needs_tune():
         import optuna
-    from .train.files import find
+    from .train.files import find_images
     from .tune_report import write_report
 
     prefix = ""
@@ -125,7 +125,7 @@ def tune(
     except TrainingError as error:
         raise TrainingError(f"{prefix}{error}") from error
     _check(space, trials, metric, pruner)
-    find(Path(data))  # that there are images at all
+    find_images(Path(data))  # that there are images at all
     out = Path(out)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -15,7 +15,7 @@ from skimage import data as pictures
 
 from aecodec.errors import InputError, MissingDependencyError, TrainingError
 from aecodec.train.augment import PROBABILITIES, AugmentConfig, change
-from aecodec.train.dataset import Batch, DataConfig, FolderDataset, find, generator, split
+from aecodec.train.dataset import Batch, DataConfig, FolderDataset, find_images, generator, split
 from aecodec.train.prepare import prepare, to_samples
 from aecodec.train.source import FolderSource
 
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def dataset(root: Path, augment: AugmentConfig | None = None, **options: object) -> FolderDataset:
     config = DataConfig.from_dict({"height": 24, "width": 32, **options})
-    return FolderDataset(find(root), root, config, augment, seed=5)
+    return FolderDataset(find_images(root), root, config, augment, seed=5)
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -73,7 +73,7 @@ def test_values_are_exact_where_nothing_is_resized(tmp_path: Path) -> None:
         (gray, DataConfig(channels=1, bits=16)),
     ):
         save(tmp_path / "x.png", samples)
-        x, mask, label = FolderDataset(find(tmp_path), tmp_path, config)[0]
+        x, mask, label = FolderDataset(find_images(tmp_path), tmp_path, config)[0]
         assert mask.all() and label == -1
         expected = torch.from_numpy(samples.astype(np.float32)) / config.maximum - 0.5
         torch.testing.assert_close(x.movedim(0, -1).squeeze(-1), expected)
@@ -155,7 +155,7 @@ def test_workers_leave_the_random_numbers_of_training_alone(folder: Path) -> Non
 
 
 def test_an_epoch_has_every_image_once_over_all_ranks(folder: Path) -> None:
-    paths = [p for p in find(folder) if p.stem.isdigit()]
+    paths = [p for p in find_images(folder) if p.stem.isdigit()]
     images = FolderDataset(paths, folder, DataConfig(16, 16))
     ranks = [FolderSource(images, 2, seed=1, rank=r, world=3) for r in range(3)]
     for epoch in range(2):
@@ -214,7 +214,7 @@ def test_masks_move_along(tmp_path: Path, name: str) -> None:
         save(tmp_path / f"{i}.png", np.roll(depth, 3 * i, axis=1))
     data = DataConfig(24, 24, channels=1, bits=16, maximum=10000, invalid=0)
     config = AugmentConfig(**{name: 1.0}, crop_scale=1.0, mixup_alpha=5.0)
-    images = FolderDataset(find(tmp_path), tmp_path, data, config, seed=1)
+    images = FolderDataset(find_images(tmp_path), tmp_path, data, config, seed=1)
     batch = FolderSource(images, 4, seed=1).batch_at(0)
     assert (batch.x[~batch.mask] == -0.5).all()
     assert 0.05 < (~batch.mask).float().mean() < 0.5
@@ -251,7 +251,7 @@ def test_random_crops_are_parts_of_the_image(tmp_path: Path) -> None:
     ramp = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50)
     save(tmp_path / "ramp.png", ramp)
     data = DataConfig(16, 24, channels=1, bits=16, resize="none")
-    images = FolderDataset(find(tmp_path), tmp_path, data, AugmentConfig(crop=1.0))
+    images = FolderDataset(find_images(tmp_path), tmp_path, data, AugmentConfig(crop=1.0))
     corners = set()
     for x in FolderSource(images, 8, seed=1).batch_at(0).x:
         crop = to_samples(x, data)
@@ -279,7 +279,7 @@ def test_changes_that_need_kornia_say_so(folder: Path, monkeypatch: pytest.Monke
 
 def test_folders_that_cannot_be_used_say_why(folder: Path, tmp_path: Path) -> None:
     def used(root: Path, **options: object) -> FolderDataset:
-        return FolderDataset(find(root), root, DataConfig.from_dict(dict(options)))
+        return FolderDataset(find_images(root), root, DataConfig.from_dict(dict(options)))
 
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainingError, match="empty: no images"):

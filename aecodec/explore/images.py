@@ -75,11 +75,11 @@ class ImageFolder:
         limit: int | None = None,
         test_files: Path | None = None,
     ) -> None:
-        from aecodec.train.files import classes, find, listed
+        from aecodec.train.files import classes, find_images, listed
 
         self._model, self._data = model, data
         with _as_input_errors():
-            paths = find(data) if test_files is None else listed(test_files, data)
+            paths = find_images(data) if test_files is None else listed(test_files, data)
             if limit is not None:
                 paths = _spread(paths, limit)
             self._paths = paths

@@ -142,12 +142,12 @@ def evaluate(
 
 
 def _files(folder: Path, test_files: Path | None, limit: int | None) -> list[Path]:
-    from aecodec.train.files import find, listed
+    from aecodec.train.files import find_images, listed
 
     if limit is not None and limit < 1:
         raise InputError(f"a limit of {limit} images leaves none")
     try:
-        paths = find(folder) if test_files is None else listed(test_files, folder)
+        paths = find_images(folder) if test_files is None else listed(test_files, folder)
     except TrainingError as error:
         raise InputError(str(error)) from error
     if limit is None or limit >= len(paths):

@@ -33,7 +33,7 @@ def float32_is_float32() -> bool:
     Libraries can be told to use bfloat16 or TF32 instead: by
     `torch.set_float32_matmul_precision`, by environment variables of oneDNN and MKL.
     """
-    eye = torch.eye(64)
+    eye = torch.eye(64, dtype=torch.float32, device="cpu")
     return torch.equal((eye * _PROBE) @ (eye * _PROBE), eye * _PROBE**2)
 
 

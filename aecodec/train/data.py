@@ -21,21 +21,6 @@ from .prepare import DataConfig, load
 log = logging.getLogger(__name__)
 
 _EIGHT_BITS = DataConfig()
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
-
-
-def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted by path.
-
-    Raises:
-        TrainingError: the folder does not exist or holds no images.
-    """
-    if not folder.is_dir():
-        raise TrainingError(f"{folder}: not a folder")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise TrainingError(f"{folder}: no images in it")
-    return paths
 
 
 def split(paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:

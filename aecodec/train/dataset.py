@@ -17,7 +17,7 @@ from ..pixels import read_shape
 from ..samples import Samples
 from . import augment as augmentation
 from .augment import AugmentConfig
-from .files import Split, classes, find, relative, split
+from .files import Split, classes, find_images, relative, split
 from .prepare import DataConfig, load, prepare, wrong_bits
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "FolderDataset",
     "Sample",
     "Split",
-    "find",
+    "find_images",
     "split",
 ]
 

@@ -25,7 +25,7 @@ from ..model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
 from ..model.families import BottleneckModel, load_model
 from ..model.weights import save_weights
 from . import checkpoint
-from .dataset import FolderDataset, find, split
+from .dataset import FolderDataset, find_images, split
 from .prepare import DataConfig
 from .tables import MAX_BOUND, count_residuals, no_residuals, residual_tables
 
@@ -109,7 +109,7 @@ def measure(model: BottleneckAutoencoder, data: DataConfig, images: Path, count:
     Raises:
         TrainingError: there are none, or they do not fit the model.
     """
-    paths = split(find(images), images, data).train
+    paths = split(find_images(images), images, data).train
     order = np.random.default_rng(1).permutation(len(paths))[:count]
     dataset = FolderDataset([paths[i] for i in order], images, data)
     latents, errors, weights = [], [], []

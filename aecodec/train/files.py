@@ -7,11 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InputError
-from .data import find_images
+from ..errors import InputError, TrainingError
 from .prepare import DataConfig
 
-find = find_images
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All image files below a folder, sorted by path.
+
+    Raises:
+        TrainingError: the folder does not exist or holds no images.
+    """
+    if not folder.is_dir():
+        raise TrainingError(f"{folder}: not a folder")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise TrainingError(f"{folder}: no images in it")
+    return paths
 
 
 class Split(NamedTuple):

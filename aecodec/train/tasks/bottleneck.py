@@ -15,7 +15,7 @@ from ..augment import AugmentConfig
 from ..config import TrainConfig
 from ..dataset import Batch, FolderDataset
 from ..distributed import World
-from ..files import find, relative, split
+from ..files import find_images, relative, split
 from ..losses import Distortion, kl_divergence
 from ..source import FolderSource
 from .base import PICTURES, Task, psnr
@@ -36,7 +36,7 @@ class BottleneckTask(Task):
     def __init__(self, config: TrainConfig, images: Path, world: World) -> None:
         super().__init__(config, world)
         assert isinstance(config.model, BottleneckConfig)
-        parts = split(find(images), images, config.data)
+        parts = split(find_images(images), images, config.data)
         self.test_files = tuple(relative(path, images) for path in parts.test)
         augment = None if config.augment == AugmentConfig() else config.augment
         seed = config.seed + 1

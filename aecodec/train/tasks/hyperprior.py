@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ...model.autoencoder import Autoencoder
 from ...model.config import ModelConfig
 from ..config import TrainConfig
-from ..data import PatchSource, find_images, split, validation_batches
+from ..data import PatchSource, split, validation_batches
 from ..distributed import World
+from ..files import find_images
 from ..losses import Distortion
 from ..optimiser import Group
 from .base import PICTURES, Task, psnr
