@@ -101,7 +101,7 @@ def test_two_processes_train_one_model(folders: tuple[Path, Path, Path]) -> None
         alone.task.batch = lambda step, both=both: both  # type: ignore[method-assign]
         alone.train_step()
     for name, value in alone.model.state_dict().items():
-        # a step moves a weight by up to 2e-3; sums in another order, where gradients are near 0, less
+        # a step moves a weight by up to 2e-3; sums in another order, near 0, by less
         torch.testing.assert_close(value, ours[name], rtol=1e-3, atol=1e-4)
 
     folder = RunFolder(run)
