@@ -109,6 +109,7 @@ def entrants(image: RGB, threads: Sequence[int], quality: float, quick: bool) ->
     for name in names:
         for count in threads if name in THREADED else (1,):
             (peer,) = make_peers([name])
+            _encoding_threads(peer, count)  # first: AVIF files depend on their number
             setting, _ = same_size(peer, image, target)
             found.append(_peer(peer, setting, count))
     return found
@@ -122,10 +123,7 @@ def _own(codec: Codec, precision: str, threads: int, quality: float) -> Entrant:
 
 
 def _peer(peer: Peer, setting: float, threads: int) -> Entrant:
-    """A peer with a number of threads, where its library lets one choose."""
-    if peer.name in THREADED:
-        key = "num_threads" if peer.name == "jxl" else "max_threads"
-        peer.options = {**peer.options, key: threads}  # type: ignore[attr-defined]
+    """A peer at a quality, that decodes on a number of threads."""
 
     def decode(data: bytes) -> RGB:
         _decoding_threads(peer.name, threads)
@@ -133,6 +131,13 @@ def _peer(peer: Peer, setting: float, threads: int) -> Entrant:
 
     label = f"{peer.label}, quality {setting:g}"
     return Entrant(peer.name, label, "", threads, lambda image: peer.encode(image, setting), decode)
+
+
+def _encoding_threads(peer: Peer, threads: int) -> None:
+    """Where its library lets one choose."""
+    if peer.name in THREADED:
+        key = "num_threads" if peer.name == "jxl" else "max_threads"
+        peer.options = {**peer.options, key: threads}  # type: ignore[attr-defined]
 
 
 def _decoding_threads(name: str, threads: int) -> None:

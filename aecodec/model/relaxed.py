@@ -1,7 +1,8 @@
 """The scale head in floating point, with gradients: what refinement follows downhill.
 
 Coding never uses it. It has the weights of `scale_head.IntegerScaleHead` and differs from
-it only by what that rounds, so an index rounded is nearly always the exact one.
+it only by what that rounds: an index rounded is mostly the exact one, or its neighbour. To
+round here too, with gradients passed straight through, makes files 0.9 % larger.
 """
 
 from __future__ import annotations
