@@ -21,7 +21,7 @@ from .hyperprior import magnitude_level
 from .passes import Passes, from_cells, passes_of, slots, slots_of, to_cells
 from .rounding import straight_through
 from .scale_head import columns
-from .scale_integers import fixed_point, real
+from .scale_integers import coding_passes, fixed_point, real
 
 
 class RelaxedScaleHead:
@@ -37,7 +37,7 @@ class RelaxedScaleHead:
         self._limit = fixed_point(tensors).limit
         self._weights = [values[f"weight.{i}"] for i in range(3)]
         self._biases = [values[f"bias.{i}"] for i in range(3)]
-        self.passes = 1 + sum(name.endswith("weight.3") for name in values)
+        self.passes = coding_passes(tensors)
         self._slots = slots(len(self._weights[-1]), self.passes).to(device)
         self._tail = columns(self._weights[-1], self._slots)
         self._contexts = [

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layout import QUALITY_STEPS
+from .blocks import spread
 from .config import QUALITY_ROWS, SCALE_LEVELS
 from .passes import from_cells, passes_of, slots, slots_of, to_cells
-from .scale_integers import FixedPoint, fixed_point, largest_sum
+from .scale_integers import FixedPoint, coding_passes, fixed_point, largest_sum
 
 _FLOAT32_LIMIT = 2**24
 _PROBE = 4095  # its square fits float32 exactly; bfloat16 and TF32 would round both
@@ -79,7 +80,7 @@ class _Layers:
         values = {name: tensor.to(device) for name, tensor in tensors.items()}
         weights = {name: v.to(dtype) for name, v in values.items() if "weight" in name}
         self.form = fixed_point(tensors)
-        self.passes = 1 + sum(name.endswith("weight.3") for name in weights)
+        self.passes = coding_passes(tensors)
         self.hidden = [
             (_taps(_shuffled(weights[f"weight.{i}"])), _shuffled(values[f"bias.{i}"].T).T)
             for i in range(2)
@@ -88,22 +89,9 @@ class _Layers:
         self.slots = slots(len(tail), self.passes).to(device)
         self.tail = columns(tail, self.slots)
         self.bias = values["bias.2"]
-        self.contexts = []
-        for p in range(1, self.passes):
-            prefix = f"context.{p}."
-            known, head, spatial, last = [weights[f"{prefix}weight.{i}"] for i in range(4)]
-            rows = [values[f"{prefix}bias.{i}"] for i in range(2)]
-            before, now = slots_of(len(last), self.passes, p)
-            self.contexts.append(
-                _Context(
-                    columns(known.transpose(0, 1), before).mT.contiguous(),
-                    _taps(head),
-                    _taps(spatial),
-                    columns(last, now),
-                    rows,
-                    self.form,
-                )
-            )
+        self.contexts = [
+            _Context(weights, values, p, self.passes, self.form) for p in range(1, self.passes)
+        ]
 
 
 class ChunkScales:
@@ -119,7 +107,7 @@ class ChunkScales:
         a = a.to(layers.tail.dtype)[None]
         for taps, rows in layers.hidden:
             total = _conv(a, taps).add_(_offset(rows, quality, form.weight_bits, a.dtype))
-            a = _pixel_shuffle(_activate(total, form))
+            a = spread(_activate(total, form))
         self.passes = passes_of(layers.slots.shape[1], layers.passes, *size)
         self._features = a[:, :, : size[0], : size[1]]
         self._cells = to_cells(self._features)[0]
@@ -153,15 +141,20 @@ class _Context:
 
     def __init__(
         self,
-        known: Tensor,
-        head: Tensor,
-        spatial: Tensor,
-        tail: Tensor,
-        rows: list[Tensor],
+        weights: Mapping[str, Tensor],
+        biases: Mapping[str, Tensor],
+        p: int,
+        passes: int,
         form: FixedPoint,
     ) -> None:
-        self._known, self._head, self._spatial, self._tail = known, head, spatial, tail
-        self._rows, self._form = rows, form
+        names = [f"context.{p}.weight.{i}" for i in range(4)]
+        known, head, spatial, tail = [weights[name] for name in names]
+        before, now = slots_of(len(tail), passes, p)
+        self._known = columns(known.transpose(0, 1), before).mT.contiguous()
+        self._head, self._spatial = _taps(head), _taps(spatial)
+        self._tail = columns(tail, now)
+        self._rows = [biases[f"context.{p}.bias.{i}"] for i in range(2)]
+        self._form = form
 
     def __call__(
         self, level: Tensor, features: Tensor, quality: int, size: tuple[int, ...]
@@ -185,15 +178,8 @@ def _taps(weight: Tensor) -> Tensor:
 
 
 def _shuffled(x: Tensor) -> Tensor:
-    """Output channels (4F, …) from the order of `F.pixel_shuffle` to that of `_pixel_shuffle`."""
+    """Output channels (4F, …) from the order of `F.pixel_shuffle` to that of `spread`."""
     return x.reshape(-1, 4, *x.shape[1:]).transpose(0, 1).flatten(0, 1)
-
-
-def _pixel_shuffle(x: Tensor) -> Tensor:
-    """(1, 4F, h, w) -> (1, F, 2h, 2w), channels-last; every pixel's F channels lie together."""
-    _, c, h, w = x.shape
-    cells = x.permute(0, 2, 3, 1).reshape(h, w, 2, 2, c // 4)
-    return cells.permute(0, 2, 1, 3, 4).reshape(1, 2 * h, 2 * w, c // 4).permute(0, 3, 1, 2)
 
 
 def _level(q: Tensor, form: FixedPoint) -> Tensor:

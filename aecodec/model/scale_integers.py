@@ -62,6 +62,11 @@ def fixed_point(tensors: Mapping[str, Tensor]) -> FixedPoint:
     return FixedPoint(*values)
 
 
+def coding_passes(tensors: Mapping[str, Tensor]) -> int:
+    """How many coding passes have scales of their own; 1 without scale context."""
+    return 1 + sum(name.endswith("weight.3") for name in tensors)
+
+
 def quantise(
     head: ScaleHead,
     contexts: Iterable[nn.Module],
@@ -148,12 +153,11 @@ def largest_sum(tensors: Mapping[str, Tensor]) -> int:
 
     sums = [reach(f"weight.{i}") + offset(f"bias.{i}") for i in range(_LAYERS)]
     index = sums[-1]
-    p = 1
-    while (name := f"context.{p}.") + "weight.3" in tensors:
+    for p in range(1, coding_passes(tensors)):
+        name = f"context.{p}."
         known = reach(f"{name}weight.0", _MAX_LEVEL << form.activation_bits)
         sums.append(known + reach(f"{name}weight.1") + offset(f"{name}bias.0"))
         sums.append(reach(f"{name}weight.2") + offset(f"{name}bias.1"))
         sums.append(index + reach(f"{name}weight.3"))
-        p += 1
     half = 1 << (form.bias_bits - 1)  # added before a shift
     return max(int(s.max()) for s in sums) + half

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layout import NO_MARGINS, STRIDE, Margins
-from .blocks import QualityGain, blocks
+from .blocks import QualityGain, blocks, spread
 from .config import QUALITY_ROWS, ModelConfig
 
 CHROMA_WEIGHT = 2.6
@@ -173,10 +173,7 @@ class Synthesis(nn.Module):
         """The linear path alone: (B, C, h, w) to (B, 192, 2h, 2w), cells of 3×8×8 pixels."""
         order = torch.arange(3 * STRIDE**2).reshape(3, 2, 8, 2, 8).permute(1, 3, 0, 2, 4)
         with torch.autocast(y.device.type, enabled=False):
-            x = F.conv2d(y.float(), self.linear.weight[order.flatten()])
-        b, _, h, w = x.shape
-        cells = x.permute(0, 2, 3, 1).reshape(b, h, w, 2, 2, 192).permute(0, 1, 3, 2, 4, 5)
-        return cells.reshape(b, 2 * h, 2 * w, 192).permute(0, 3, 1, 2)
+            return spread(F.conv2d(y.float(), self.linear.weight[order.flatten()]))
 
     def eighth(self, y: Tensor) -> Tensor:
         """Means of 8×8 pixels of the linear path, at a hundredth of its cost: (B, 3, 2h, 2w).
