@@ -127,7 +127,7 @@ def _expected(
         scatter = scatter + (curvature[:, :, now] * up * (1 - up) * coded).sum()
         return torch.where(coded, low + up, 0.0)
 
-    decoded = passes.restore(given.walk(residual)[1])
+    decoded = passes.restore(given.walk(residual))
     return objective.error(decoded) + _VARIANCE * scatter / 2 + bits / objective.pixels
 
 

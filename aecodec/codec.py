@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import alpha, decoder, depthcoding, tiles
+from . import alpha, decoder, depthcoding, reading, tiles
 from .container import (
     DEFAULT_LIMITS,
     AecFile,
@@ -23,7 +23,6 @@ from .container import (
     parse,
     salvaged,
 )
-from .decoder import Source
 from .depthcoding import DepthEncoding
 from .encoder import Encoding
 from .errors import FormatError, InputError, ModelMismatchError, naming
@@ -36,6 +35,9 @@ from .progress import Progress, Tally
 from .rate import Aim
 from .refine import SOFTNESS, check_effort
 from .samples import Samples, as_array, bit_depth, colour, dtype, has_alpha, reduced, upright
+
+_Source = Callable[[Workers, int], torch.Tensor | None]
+"""Threads, and the number of a chunk -> its ŷ, None if it is lost."""
 
 _PRECISIONS = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16}
 
@@ -245,7 +247,7 @@ class Codec:
                 raise InputError("a preview shows the whole picture, not a region")
             return upright(self._preview(file, name, progress), header.orientation)
         wanted = tiles.whole(header) if region is None else tiles.inside(region, header)
-        source = partial(decoder.read_symbols, self.network, file)
+        source = partial(reading.read_latents, self.network, file)
         with naming(name):
             image = self._shown(file, source, wanted, progress)
         return upright(image, header.orientation)
@@ -273,10 +275,10 @@ class Codec:
         self._check_model(file.header, name)
         lost: list[int] = []
 
-        def source(number: int) -> Symbols | None:
+        def source(workers: Workers, number: int) -> torch.Tensor | None:
             if file.chunks[number].ok:
                 try:
-                    return decoder.read_symbols(self.network, file, number)
+                    return reading.read_latents(self.network, file, workers, number)
                 except FormatError:
                     pass  # damage that happens to keep the checksum
             lost.append(number)
@@ -327,7 +329,7 @@ class Codec:
 
     def _integers(self, data: bytes | AecFile, name: str | None) -> Iterator[Symbols]:
         file = self._parse(data, DEFAULT_LIMITS, name)
-        read = partial(decoder.read_symbols, self.network, file)
+        read = partial(reading.read_symbols, self.network, file)
         with self._workers(file.header) as workers, naming(name):
             yield from workers.map(read, range(len(file.chunks)))
 
@@ -337,7 +339,7 @@ class Codec:
             stored = stored_preview(file)
             if stored is not None:
                 return self.decode(stored, name=name)
-            source = partial(decoder.read_symbols, self.network, file)
+            source = partial(reading.read_latents, self.network, file)
             shown = tiles.whole(file.header)
             if file.header.alpha == DEPTH:  # its latents may not be those of the picture
                 return depthcoding.smaller(self._shown(file, source, shown, progress))
@@ -351,7 +353,7 @@ class Codec:
     def _shown(
         self,
         file: AecFile,
-        source: Source,
+        source: _Source,
         wanted: Rect,
         progress: Progress | None = None,
         lost: list[int] | None = None,
@@ -367,7 +369,7 @@ class Codec:
     def _picture(
         self,
         header: Header,
-        source: Source,
+        source: _Source,
         wanted: Rect,
         progress: Progress | None = None,
         *,
@@ -381,7 +383,8 @@ class Codec:
         shown, tally = colour(image), Tally(progress)
         tally.expect(tiles.area(area))
         with self._workers(header) as workers:
-            parts = decoder.parts(self.network, workers, header, source, wanted, scale=scale)
+            latents = partial(source, workers)
+            parts = decoder.parts(self.network, workers, header, latents, wanted, scale=scale)
             for rect, part in parts:
                 shown[tiles.within(rect, area)] = part
                 tally.did(tiles.area(rect))

@@ -1,4 +1,4 @@
-"""From the integers of chunks to pixels, in bounded memory: a walk over the picture."""
+"""From the latents of chunks to pixels, in bounded memory: a walk over the picture."""
 
 from __future__ import annotations
 
@@ -8,81 +8,15 @@ import numpy as np
 import torch
 
 from . import tiles
-from .container import AecFile, Chunk, ColourMode, Header, chunk_grid
-from .entropy import ChunkDecoder, symbols_crc
-from .errors import ChecksumError, FormatError
-from .layout import DEPTH, Rect
-from .model.network import Network
-from .model.quantiser import Symbols, hyper_shape
+from .container import ColourMode, Header, chunk_grid
+from .layout import Rect
 from .model.vector_network import AnyNetwork
 from .parallel import Workers
-from .rate import prior_row
 from .samples import Samples, dtype
 from .tiles import Window
 
-Source = Callable[[int], Symbols | None]
-"""Number of a chunk -> its integers, None if they are lost. Called from several threads."""
-
-
-def read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:
-    """Decode the integers of a chunk.
-
-    Raises:
-        FormatError: they cannot be decoded; says which chunk it is.
-    """
-    try:
-        return _read_symbols(network, file, number)
-    except FormatError as error:
-        error.cause = f"chunk {number}: {error.cause}"
-        raise
-
-
-def _read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:
-    quality, chunk = file.header.quality, file.chunks[number]
-    size = tiles.size(tiles.positions(chunk_grid(file.header).rects[number]))
-    if file.header.alpha == DEPTH and not chunk.payload and isinstance(network, Network):
-        return _checked(zeros(network, size), chunk)
-    decoder = ChunkDecoder(chunk.payload, network.tables_of(file.header), prior_row(quality))
-    if isinstance(network, Network):
-        symbols = _hyperprior_symbols(network, decoder, quality, size)
-    else:
-        symbols = network.quantiser.read(decoder, quality)
-    decoder.finish()
-    return _checked(symbols, chunk)
-
-
-def _hyperprior_symbols(
-    network: Network, decoder: ChunkDecoder, quality: int, size: tuple[int, int]
-) -> Symbols:
-    z = decoder.z((network.config.hyper_channels, *hyper_shape(*size)))
-    scales = network.quantiser.scales(z, quality, size)
-    passes = scales.passes
-    cells = passes.inside.shape[1]
-    q = torch.zeros(4, cells, passes.shape[0], dtype=torch.int32)
-    index = torch.zeros(q.shape, dtype=torch.uint8)
-    for p in range(passes.count):
-        now, order = passes.of(p), passes.in_order(p)
-        index[:, :, now] = scales.index(p, q)
-        indices = index[:, :, now].reshape(-1).numpy()
-        values = np.zeros(len(indices), np.int32)
-        values[order] = decoder.q(indices[order])
-        q[:, :, now] = torch.from_numpy(values).reshape(4, cells, -1)
-    return Symbols(
-        z, passes.restore(q).numpy(), passes.restore(index).numpy(), passes.index.numpy()
-    )
-
-
-def zeros(network: Network, size: tuple[int, int]) -> Symbols:
-    """Integers that are all 0, of a chunk of so many positions of y; its scales are not known."""
-    q = np.zeros((network.config.latent_channels, *size), np.int32)
-    z = np.zeros((network.config.hyper_channels, *hyper_shape(*size)), np.int32)
-    return Symbols(z, q, q.astype(np.uint8), q.astype(np.uint8))
-
-
-def _checked(symbols: Symbols, chunk: Chunk) -> Symbols:
-    if symbols_crc(symbols.z, symbols.q) != chunk.symbols_crc:
-        raise ChecksumError("decoded integers fail their checksum")
-    return symbols
+Source = Callable[[int], torch.Tensor | None]
+"""Number of a chunk -> its ŷ (C, h, w), None if it is lost. Called from several threads."""
 
 
 def parts(
@@ -103,7 +37,7 @@ def parts(
         network: the model.
         workers: what chunks and windows are computed on.
         header: of the file.
-        source: the integers of its chunks.
+        source: ŷ of its chunks.
         wanted: the pixels to return.
         scale: 1, or `PREVIEW_SCALE` for a preview of the whole picture.
 
@@ -123,14 +57,10 @@ def parts(
     last_use = {number: i for i, numbers in enumerate(under) for number in numbers}
     needed = sorted(last_use)
 
-    def latents(number: int) -> torch.Tensor | None:
-        s = source(number)
-        return None if s is None else network.quantiser.dequantise(s.z, s.q, header.quality)
-
     def surrounded() -> Iterator[tuple[Window, torch.Tensor | None]]:
         """Every window with ŷ of its outer rectangle, None if its chunk is lost."""
         cores: dict[int, torch.Tensor | None] = {}
-        coming = zip(needed, workers.map(latents, needed), strict=True)
+        coming = zip(needed, workers.map(source, needed), strict=True)
         for i, (number, window) in enumerate(windows):
             while under[i][-1] not in cores:
                 cores.update([next(coming)])
@@ -179,9 +109,12 @@ def _join(
     under: list[int],
 ) -> torch.Tensor:
     """ŷ (C, h, w) of a rectangle of positions, from some chunks; 0 where others are, or lost."""
+    rects = chunk_grid(header).rects
+    first = cores[under[0]]
+    if first is not None and tiles.positions(rects[under[0]]) == outer:
+        return first  # a chunk without neighbours
     channels = network.latent_channels  # last in memory, as the transform wants them
     y = torch.zeros(*tiles.size(outer), channels, device=network.device).permute(2, 0, 1)
-    rects = chunk_grid(header).rects
     for number in under:
         core, place = cores[number], tiles.positions(rects[number])
         part = tiles.overlap(place, outer)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import decoder, depthplane, tiles
+from . import decoder, depthplane, reading, tiles
 from .container import AecFile, Chunk, chunk_grid
 from .depth import filled, readings
 from .depthplane import DepthPlane, Kind, PlaneWriter
@@ -112,7 +112,7 @@ class DepthEncoding(Encoding):
         """A chunk without a payload, which stands for integers that are all zero."""
         size = tiles.size(tiles.positions(self._chunks[number]))
         assert isinstance(self._network, Network)
-        s = decoder.zeros(self._network, size)
+        s = reading.zeros(self._network, size)
         return Chunk(b"", symbols_crc(s.z, s.q))
 
     def _decoded(self, quality: int) -> Samples:
@@ -120,8 +120,8 @@ class DepthEncoding(Encoding):
         header = self._at(quality)
         whole = tiles.whole(header)
         out = np.empty(tiles.size(whole), np.uint16)
-        symbols = partial(self._symbols, quality)
-        for rect, part in decoder.parts(self._network, self._workers, header, symbols, whole):
+        latents = partial(self._latents, quality)
+        for rect, part in decoder.parts(self._network, self._workers, header, latents, whole):
             out[tiles.within(rect, whole)] = part
         return out
 

@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from . import alpha, decoder, tiles
 from .container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
@@ -110,8 +111,8 @@ class Encoding:
         header, total, count = self._at(quality), 0.0, 0
         shown = tiles.whole(header)
         self._tally.expect(tiles.area(shown))
-        symbols = partial(self._symbols, quality)
-        for rect, part in decoder.parts(self._network, self._workers, header, symbols, shown):
+        latents = partial(self._latents, quality)
+        for rect, part in decoder.parts(self._network, self._workers, header, latents, shown):
             error = self._error(rect, part)
             total += float(np.square(error).sum(dtype=np.float64))
             count += error.size
@@ -133,6 +134,11 @@ class Encoding:
     def _plane(self, number: int) -> bytes:
         samples = self._pixels[tiles.within(self._chunks[number], tiles.whole(self._header))]
         return alpha.encode(samples[:, :, -1], self._aim.alpha_quality)
+
+    def _latents(self, quality: int, number: int) -> Tensor:
+        """ŷ of a chunk, as decoders see it."""
+        s = self._symbols(quality, number)
+        return self._network.quantiser.dequantise(s.z, s.q, self._at(quality).quality)
 
     def _symbols(self, quality: int, number: int) -> Symbols:
         if self._effort == 0:

@@ -205,12 +205,22 @@ class ChunkDecoder:
         runs = list(zip([count] * shape[0], bounds, models, strict=True))
         return self._pop(runs).reshape(shape)
 
-    def q(self, index: NDArray[np.uint8]) -> _Ints:
-        """The next residuals of y for their scale indices, int32 of the same shape."""
-        order, groups = _groups(index, self._tables.skip)
+    def q(self, index: NDArray[np.uint8], order: NDArray[np.intp] | None = None) -> _Ints:
+        """The next residuals of y.
+
+        Args:
+            index: their scale indices.
+            order: where in it, flattened, those of the stream stand, one after the other;
+                None if all do, in order.
+
+        Returns:
+            int32 of the same shape as `index`, 0 where nothing is coded.
+        """
+        flat = index.reshape(-1)
+        coded, groups = _groups(flat if order is None else flat[order], self._tables.skip)
         runs = [(n, int(self._tables.y_bound[i]), self._tables.y_models[i]) for i, n in groups]
         out = np.zeros(index.size, np.int32)
-        out[order] = self._pop(runs)
+        out[coded if order is None else order[coded]] = self._pop(runs)
         return out.reshape(index.shape)
 
     def finish(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,6 +15,9 @@ from .errors import InputError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_END = object()
+"""Stands behind the last item of an iterator."""
 
 
 class Workers:
@@ -80,3 +84,36 @@ class Workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+    def ahead(self, items: Iterable[T]) -> Iterator[T]:
+        """Items as they come, computed on a thread of their own while those before are used.
+
+        It starts at once, takes half of the threads that a chunk has, and leaves the others
+        to the caller, who has to take all items; if a chunk has one thread, they are computed
+        when they are asked for. What computing them raises is raised here.
+        """
+        half = self._inside // 2
+        if not half:
+            return iter(items)
+        found: SimpleQueue[Any] = SimpleQueue()
+
+        @torch.inference_mode()
+        def compute() -> None:
+            torch.set_num_threads(half)
+            for item in items:
+                found.put(item)
+
+        pool = ThreadPoolExecutor(1)
+        job = pool.submit(compute)
+        job.add_done_callback(lambda _: found.put(_END))
+        pool.shutdown(wait=False)
+        torch.set_num_threads(self._inside - half)
+        return self._taken(found, job)
+
+    def _taken(self, found: SimpleQueue[Any], job: Future[None]) -> Iterator[Any]:
+        try:
+            while (item := found.get()) is not _END:
+                yield item
+            job.result()
+        finally:
+            torch.set_num_threads(self._inside)

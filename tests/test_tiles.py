@@ -213,8 +213,8 @@ def test_latents_do_not_pile_up(
     data = coded(codec, tall, 6, quality=40)
     assert len(coding.given) == 48
     assert coding.most <= 2 * threads + 1
-    decoding = Alive(codec.network.quantiser.dequantise)
-    monkeypatch.setattr(codec.network.quantiser, "dequantise", decoding)
+    decoding = Alive(codec.network.quantiser.reconstruct)
+    monkeypatch.setattr(codec.network.quantiser, "reconstruct", decoding)
     codec.decode(data)
     assert len(decoding.given) == 48
     assert decoding.most <= 5 * 2 + 3 * threads

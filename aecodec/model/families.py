@@ -223,7 +223,7 @@ def _draw_latents(
                 q[here] = _draw(table, int(tables.y_bound[i]), int(here.sum()), generator)
         return q.to(mean.device)
 
-    return given.passes.restore(given.walk(residual)[1])[None]
+    return given.passes.restore(given.walk(residual))[None]
 
 
 def _draw(table: Tensor, bound: int, count: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ the residuals come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Protocol, cast
@@ -130,9 +130,7 @@ class Conditions:
             return self._whole[:, :, self.passes.of(p)]
         return self.scales.index(p, torch.cat(known, dim=2) if known else torch.zeros(4, 1, 0))
 
-    def walk(
-        self, residual: Callable[[int, Tensor, list[Tensor]], Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def walk(self, residual: Callable[[int, Tensor, list[Tensor]], Tensor]) -> Tensor:
         """Run the context passes.
 
         Args:
@@ -140,7 +138,7 @@ class Conditions:
                 residuals of this pass, of the same shape.
 
         Returns:
-            Residuals and ŷ, each (4, P, C) float32.
+            ŷ (4, P, C) float32.
         """
         residuals: list[Tensor] = []
         latents: list[Tensor] = []
@@ -150,7 +148,7 @@ class Conditions:
             found = residual(p, mean, residuals)
             residuals.append(found)
             latents.append((found + mean) * self._inverse[:, :, now])
-        return torch.cat(residuals, dim=2), torch.cat(latents, dim=2)
+        return torch.cat(latents, dim=2)
 
 
 class Quantiser:
@@ -245,6 +243,7 @@ class Quantiser:
         gained = passes.sort(y * given.gain)
         strength = passes.sort(deadzone) if isinstance(deadzone, Tensor) else None
         indices: list[Tensor] = []
+        residuals: list[Tensor] = []
 
         def residual(p: int, mean: Tensor, known: list[Tensor]) -> Tensor:
             now = passes.of(p)
@@ -253,17 +252,36 @@ class Quantiser:
             threshold = self._thresholds[index.long()]
             threshold *= deadzone if strength is None else strength[:, :, now]
             rounded = round_towards_zero(gained[:, :, now] - mean, threshold)
-            return torch.where(index >= self._skip, rounded, 0.0)
+            residuals.append(torch.where(index >= self._skip, rounded, 0.0))
+            return residuals[-1]
 
-        residuals, decoded = given.walk(residual)
+        decoded = given.walk(residual)
         index = passes.restore(torch.cat(indices, dim=2)).contiguous().cpu().numpy()
         groups = given.scales.passes.index.numpy()
-        q = integers(passes.restore(residuals)).copy(order="C")
+        q = integers(passes.restore(torch.cat(residuals, dim=2))).copy(order="C")
         return Symbols(z, q, index, groups), passes.restore(decoded)
 
     def dequantise(self, z: NDArray[np.int32], q: NDArray[np.int32], quality: int) -> Tensor:
         """ŷ (C, H, W) float32 in channels-last memory, ready for the synthesis transform."""
-        given = self.conditions(z, quality, (q.shape[1], q.shape[2]))
-        known = given.passes.sort(torch.from_numpy(q).to(given.gain.device).float())
-        decoded = given.walk(lambda p, mean, so_far: known[:, :, given.passes.of(p)])[1]
+        size = (q.shape[1], q.shape[2])
+        passes = passes_of(len(q), len(self._contexts), *size)
+        known = passes.sort(torch.from_numpy(q))
+        residuals = (known[:, :, passes.of(p)] for p in range(passes.count))
+        return self.reconstruct(z, residuals, quality, size)
+
+    def reconstruct(
+        self, z: NDArray[np.int32], residuals: Iterable[Tensor], quality: int, size: tuple[int, int]
+    ) -> Tensor:
+        """The same from residuals that may still be coming in.
+
+        Args:
+            z, quality: as for `quantise_with`.
+            residuals: integers of pass after pass, (4, P, group).
+            size: (H, W), positions of y.
+        """
+        given = self.conditions(z, quality, size)
+        coming = iter(residuals)
+        decoded = given.walk(lambda p, mean, known: next(coming).to(mean))
+        for _ in coming:
+            pass  # whoever makes them may have work to do behind the last
         return given.passes.restore(decoded)
