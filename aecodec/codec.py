@@ -49,7 +49,8 @@ class Codec:
         model: name of an installed model, its identity, or a weights file.
         device: "cpu", "cuda", ...
         threads: how many CPU threads compute at a time; None leaves the choice to torch.
-            Bytes are the same for any number: to that end a chunk is coded by one thread.
+            Bytes are the same for any number: to that end each step of coding a chunk is
+            computed by one thread.
         precision: of the transforms: "auto", "float32", "float64" or "bfloat16".
 
     Raises:

@@ -14,7 +14,7 @@ from torch import Tensor
 from . import alpha, decoder, tiles
 from .container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
 from .entropy import encode_chunk, symbols_crc
-from .layout import Rect
+from .layout import NO_MARGINS, Rect
 from .model.network import Network
 from .model.quantiser import Symbols
 from .model.vector_network import AnyNetwork
@@ -24,6 +24,7 @@ from .progress import Progress, Tally
 from .rate import Aim, prior_row
 from .refine import lowered, refine, steps
 from .samples import Samples
+from .tiles import Window
 
 
 class Encoding:
@@ -142,7 +143,8 @@ class Encoding:
 
     def _symbols(self, quality: int, number: int) -> Symbols:
         if self._effort == 0:
-            return self._network.quantiser.quantise(self._scene(number).own, quality)
+            y = self._scene(number).own
+            return self._network.quantiser.quantise(y, quality, self._workers.beside)
         if (quality, number) in self._refined:
             return self._refined[quality, number]
         assert isinstance(self._network, Network)  # others code at effort 0 alone
@@ -182,21 +184,24 @@ class Encoding:
         return scene
 
     def _analyse(self, chunk: Rect) -> Scene:
-        windows = tiles.windows(chunk, self._header, self._network.halo)
+        # a single chunk in halves, for any number of threads: else it would change the bytes
+        divide = tiles.halves if len(self._chunks) == 1 else tiles.windows
+        windows = divide(chunk, self._header, self._network.halo)
+        beside = [self._workers.beside(partial(self._analysed, w)) for w in windows[1:]]
+        parts = [self._analysed(windows[0]), *(part() for part in beside)]
         core = tiles.bounds([window.core for window in windows])
         area = tiles.bounds([window.outer for window in windows]) if self._effort else core
-        channels, device = self._network.latent_channels, self._network.device
-        y = torch.empty(channels, *tiles.size(area), device=device)
-        inner = []
-        for window in windows:
-            pixels = self._shown(window.seen)
-            if self._effort:
-                part = self._network.analyse(pixels)
+        y = torch.empty(len(parts[0]), *tiles.size(area), device=self._network.device)
+        if self._effort:
+            for window, part in zip(windows, parts, strict=True):
                 y[tiles.latents_within(window.outer, area)] = part
-                part = part[tiles.latents_within(window.core, window.outer)]
-            else:
-                part = self._network.analyse(pixels, window.margins)
-            inner.append(part)
-        for window, part in zip(windows, inner, strict=True):
+            places = [tiles.latents_within(window.core, window.outer) for window in windows]
+            parts = [part[place] for part, place in zip(parts, places, strict=True)]
+        for window, part in zip(windows, parts, strict=True):
             y[tiles.latents_within(window.core, area)] = part  # over halos of their neighbours
         return Scene(y, area, core, chunk)
+
+    def _analysed(self, window: Window) -> Tensor:
+        """y of a window: of its core, or with its halo if the surroundings matter."""
+        margins = NO_MARGINS if self._effort else window.margins
+        return self._network.analyse(self._shown(window.seen), margins)

@@ -137,7 +137,8 @@ def encode_chunk(
         passes.append(_residual_runs(q.reshape(-1), index.reshape(-1), tables))
     else:
         for p in range(int(groups.max()) + 1):
-            passes.append(_residual_runs(q[groups == p], index[groups == p], tables))
+            now = np.flatnonzero(groups == p)
+            passes.append(_residual_runs(q.reshape(-1)[now], index.reshape(-1)[now], tables))
     coder = _AnsCoder()  # a stack: what is decoded first is pushed last
     for runs in reversed(passes):
         symbols = [_to_symbols(values, bound) for values, bound, _ in runs]

@@ -16,6 +16,9 @@ from .errors import InputError
 T = TypeVar("T")
 R = TypeVar("R")
 
+Beside = Callable[[Callable[[], Any]], Callable[[], Any]]
+"""`Workers.beside`, or `at_once`."""
+
 _END = object()
 """Stands behind the last item of an iterator."""
 
@@ -25,12 +28,13 @@ class Workers:
 
     With at least as many chunks as threads, every chunk computes on one thread: torch's
     own threads gain less, since much of a chunk's work is not torch's. With fewer
-    chunks, torch may use the threads that are left over.
+    chunks, torch may use the threads that are left over, or a job's work is divided: see
+    `beside` and `ahead`.
 
     Args:
         threads: how many compute at a time; None for as many as torch would use.
         jobs: number of chunks.
-        exact: whether every chunk computes on one thread however few there are. Sums of
+        exact: whether torch computes on one thread however few chunks there are. Sums of
             many terms come out differently in the last bit on several.
 
     Raises:
@@ -43,17 +47,20 @@ class Workers:
         self._before = torch.get_num_threads()
         threads = threads or self._before
         self._count = max(min(threads, jobs), 1)
-        self._inside = 1 if exact else threads // self._count
+        share = threads // self._count
+        self._inside = 1 if exact else share
+        self._helps = share > 1
         self._pool: ThreadPoolExecutor | None = None
+        self._helpers: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
+        # torch counts its threads for each thread that calls it
         if self._count > 1:
-            # torch counts its threads for each thread that calls it
-            self._pool = ThreadPoolExecutor(
-                self._count, initializer=torch.set_num_threads, initargs=(self._inside,)
-            )
+            self._pool = _pool(self._count, self._inside)
         else:
             torch.set_num_threads(self._inside)
+        if self._helps:
+            self._helpers = _pool(self._count, max(self._inside // 2, 1))
         return self
 
     def __exit__(
@@ -62,8 +69,9 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        for pool in (self._pool, self._helpers):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
         torch.set_num_threads(self._before)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -85,35 +93,53 @@ class Workers:
         while waiting:
             yield waiting.popleft().result()
 
+    def beside(self, function: Callable[[], T]) -> Callable[[], T]:
+        """Compute something on a thread of its own, if a job has one to spare, else at once.
+
+        Returns:
+            What waits for the result, and returns it or raises what came up.
+        """
+        if self._helpers is None:
+            return at_once(function)
+        return self._helpers.submit(torch.inference_mode()(function)).result
+
     def ahead(self, items: Iterable[T]) -> Iterator[T]:
         """Items as they come, computed on a thread of their own while those before are used.
 
-        It starts at once, takes half of the threads that a chunk has, and leaves the others
-        to the caller, who has to take all items; if a chunk has one thread, they are computed
+        It starts at once, takes half of the threads that a job has, and leaves the others
+        to the caller, who has to take all items; if a job has one thread, they are computed
         when they are asked for. What computing them raises is raised here.
         """
-        half = self._inside // 2
-        if not half:
+        if self._inside == 1:
             return iter(items)
         found: SimpleQueue[Any] = SimpleQueue()
 
-        @torch.inference_mode()
         def compute() -> None:
-            torch.set_num_threads(half)
-            for item in items:
-                found.put(item)
+            try:
+                for item in items:
+                    found.put(item)
+            finally:
+                found.put(_END)
 
-        pool = ThreadPoolExecutor(1)
-        job = pool.submit(compute)
-        job.add_done_callback(lambda _: found.put(_END))
-        pool.shutdown(wait=False)
-        torch.set_num_threads(self._inside - half)
-        return self._taken(found, job)
+        finish = self.beside(compute)
+        torch.set_num_threads(self._inside - self._inside // 2)
+        return self._taken(found, finish)
 
-    def _taken(self, found: SimpleQueue[Any], job: Future[None]) -> Iterator[Any]:
+    def _taken(self, found: SimpleQueue[Any], finish: Callable[[], None]) -> Iterator[Any]:
         try:
             while (item := found.get()) is not _END:
                 yield item
-            job.result()
+            finish()
         finally:
             torch.set_num_threads(self._inside)
+
+
+def _pool(count: int, inside: int) -> ThreadPoolExecutor:
+    """So many threads, in each of which torch computes with so many."""
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(inside,))
+
+
+def at_once(function: Callable[[], T]) -> Callable[[], T]:
+    """`Workers.beside` without a thread to spare."""
+    result = function()
+    return lambda: result

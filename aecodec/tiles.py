@@ -18,6 +18,9 @@ from .samples import Samples
 WINDOW = 1024
 """Largest side of a window without its halo, in pixels; larger chunks have several."""
 
+DIVIDED = 512
+"""Shortest long side of a chunk that `halves` divides: of less, halos would be too large a part."""
+
 VECTOR = Rect(0, 0, 1, 1)
 """The grid of a latent vector: one position."""
 
@@ -65,11 +68,28 @@ def windows(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
     for top in range(chunk.top, chunk.bottom, WINDOW):
         for left in range(chunk.left, chunk.right, WINDOW):
             right, bottom = min(left + WINDOW, chunk.right), min(top + WINDOW, chunk.bottom)
-            rect = Rect(left, top, right, bottom)
-            core = positions(rect)
-            outer = widened(core, header, halo)
-            found.append(Window(rect, core, outer, pixels(outer)))
+            found.append(_window(Rect(left, top, right, bottom), header, halo))
     return found
+
+
+def halves(chunk: Rect, header: Header, halo: int | None) -> list[Window]:
+    """Two windows of a chunk, for two threads; one if it is small. Arguments as for `windows`."""
+    height, width = size(chunk)
+    if halo is None or not DIVIDED <= max(height, width) <= WINDOW:
+        return windows(chunk, header, halo)
+    left, top, right, bottom = chunk
+    middle = STRIDE * -(-max(height, width) // (2 * STRIDE))
+    if width >= height:
+        rects = Rect(left, top, left + middle, bottom), Rect(left + middle, top, right, bottom)
+    else:
+        rects = Rect(left, top, right, top + middle), Rect(left, top + middle, right, bottom)
+    return [_window(rect, header, halo) for rect in rects]
+
+
+def _window(rect: Rect, header: Header, halo: int) -> Window:
+    core = positions(rect)
+    outer = widened(core, header, halo)
+    return Window(rect, core, outer, pixels(outer))
 
 
 def widened(core: Rect, header: Header, halo: int) -> Rect:

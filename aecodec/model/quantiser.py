@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..layout import QUALITY_STEPS
+from ..parallel import Beside, at_once
 from .autoencoder import Autoencoder
 from .hyperprior import HYPER_STRIDE, ContextPass
 from .passes import Passes, from_cells, passes_of, slots, slots_of, to_cells
@@ -130,12 +131,17 @@ class Conditions:
             return self._whole[:, :, self.passes.of(p)]
         return self.scales.index(p, torch.cat(known, dim=2) if known else torch.zeros(4, 1, 0))
 
-    def walk(self, residual: Callable[[int, Tensor, list[Tensor]], Tensor]) -> Tensor:
+    def walk(
+        self,
+        residual: Callable[[int, Tensor, list[Tensor]], Tensor],
+        before: Callable[[int, list[Tensor]], None] | None = None,
+    ) -> Tensor:
         """Run the context passes.
 
         Args:
             residual: pass, means (4, P, group) and the residuals of each pass before ->
                 residuals of this pass, of the same shape.
+            before: called with a pass and the residuals before it, ahead of its means.
 
         Returns:
             ŷ (4, P, C) float32.
@@ -144,6 +150,8 @@ class Conditions:
         latents: list[Tensor] = []
         for p, context in enumerate(self._contexts):
             now = self.passes.of(p)
+            if before is not None:
+                before(p, residuals)
             mean = context(self._features, latents) * self._gain[:, :, now]
             found = residual(p, mean, residuals)
             residuals.append(found)
@@ -219,22 +227,29 @@ class Quantiser:
         with torch.inference_mode(False):
             return RelaxedScaleHead(self._head.tensors, self._device)
 
-    def quantise(self, y: Tensor, quality: int) -> Symbols:
+    def quantise(self, y: Tensor, quality: int, beside: Beside = at_once) -> Symbols:
         """Integers of one chunk.
 
         Args:
             y: (C, H, W) from the analysis transform, float32.
             quality: 0 to 3584.
+            beside: what to compute scales by while means are computed; the result is the same.
         """
-        return self.quantise_with(y, quality, self.hyper(y, quality), self.strength(quality))[0]
+        z, strength = self.hyper(y, quality), self.strength(quality)
+        return self.quantise_with(y, quality, z, strength, beside)[0]
 
     def quantise_with(
-        self, y: Tensor, quality: int, z: NDArray[np.int32], deadzone: float | Tensor
+        self,
+        y: Tensor,
+        quality: int,
+        z: NDArray[np.int32],
+        deadzone: float | Tensor,
+        beside: Beside = at_once,
     ) -> tuple[Symbols, Tensor]:
         """Integers of one chunk, and ŷ (C, H, W), for a given ẑ and strength of rounding.
 
         Args:
-            y, quality: as for `quantise`.
+            y, quality, beside: as for `quantise`.
             z: (Cz, ⌈H/4⌉, ⌈W/4⌉).
             deadzone: 0 to 1, for all or for each element (C, H, W).
         """
@@ -244,10 +259,14 @@ class Quantiser:
         strength = passes.sort(deadzone) if isinstance(deadzone, Tensor) else None
         indices: list[Tensor] = []
         residuals: list[Tensor] = []
+        coming: list[Callable[[], Tensor]] = []
+
+        def before(p: int, known: list[Tensor]) -> None:
+            coming.append(beside(partial(given.index, p, list(known))))
 
         def residual(p: int, mean: Tensor, known: list[Tensor]) -> Tensor:
             now = passes.of(p)
-            index = given.index(p, known).to(y.device)
+            index = coming[p]().to(y.device)
             indices.append(index)
             threshold = self._thresholds[index.long()]
             threshold *= deadzone if strength is None else strength[:, :, now]
@@ -255,7 +274,7 @@ class Quantiser:
             residuals.append(torch.where(index >= self._skip, rounded, 0.0))
             return residuals[-1]
 
-        decoded = given.walk(residual)
+        decoded = given.walk(residual, before)
         index = passes.restore(torch.cat(indices, dim=2)).contiguous().cpu().numpy()
         groups = given.scales.passes.index.numpy()
         q = integers(passes.restore(torch.cat(residuals, dim=2))).copy(order="C")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..entropy import ChunkDecoder
 from ..layout import QUALITY_STEPS
+from ..parallel import Beside, at_once
 from .config import QUALITY_ROWS, SCALE_LEVELS
 from .quantiser import Symbols
 
@@ -60,8 +61,8 @@ class VectorQuantiser:
         low, part = _row(quality)
         return self._log_step[low].lerp(self._log_step[low + 1], part / QUALITY_STEPS).exp()
 
-    def quantise(self, y: Tensor, quality: int) -> Symbols:
-        """Integers of a vector y (D, 1, 1), at a stored quality 0 to 3584."""
+    def quantise(self, y: Tensor, quality: int, beside: Beside = at_once) -> Symbols:
+        """Integers of a vector y (D, 1, 1), at a stored quality 0 to 3584; nothing is `beside`."""
         exact = ((y.flatten() - self._mean) / self.step(quality)).clamp(-_MAX, _MAX)
         index = self.index(quality)
         q = exact.round().to(torch.int32).cpu().numpy().reshape(index.shape)
