@@ -226,7 +226,7 @@ class Codec:
                 chunks it needs are decoded. None for the whole picture.
             preview: whether to give the whole picture at one eighth of its size. One that
                 was stored takes a thirtieth of the time; else it is made from the
-                latents in about half the time.
+                latents in two fifths of the time.
             limits: what bytes to accept; None for the default ones.
             name: what to call the data in error messages.
             progress: called with pixels done and pixels to do; see `aecodec.progress`.

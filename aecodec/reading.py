@@ -48,7 +48,7 @@ def read_latents(network: AnyNetwork, file: AecFile, workers: Workers, number: i
         FormatError: the integers cannot be decoded; says which chunk it is.
     """
     quality = file.header.quality
-    if isinstance(network, VectorNetwork) or _is_blank(file, number):
+    if isinstance(network, VectorNetwork) or _is_blank(file, number) or not _in_step(network):
         s = read_symbols(network, file, number)
         return network.quantiser.dequantise(s.z, s.q, quality)
     with _naming(number):
@@ -109,6 +109,11 @@ def zeros(network: Network, size: tuple[int, int]) -> Symbols:
     q = np.zeros((network.config.latent_channels, *size), np.int32)
     z = np.zeros((network.config.hyper_channels, *hyper_shape(*size)), np.int32)
     return Symbols(z, q, q.astype(np.uint8), q.astype(np.uint8))
+
+
+def _in_step(network: Network) -> bool:
+    """Whether residuals are coded in the passes that latents are made in."""
+    return network.config.scale_passes == network.config.passes
 
 
 def _is_blank(file: AecFile, number: int) -> bool:

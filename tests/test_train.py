@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from train_files import HYPERPRIOR, write_config, write_images
 
 from aecodec.codec import Codec
+from aecodec.container import parse
 from aecodec.errors import TrainingError
 from aecodec.model.config import ModelConfig
 from aecodec.model.likelihood import gaussian_bits
@@ -245,6 +246,26 @@ def test_a_run_starts_from_a_smaller_model(trained: Path, images: Path, tmp_path
         without.start(trained / "last.safetensors")
     with pytest.raises(TrainingError, match="not a usable weights file"):
         without.start(tmp_path / "config.toml")
+
+
+def test_a_model_without_scale_context_codes_files(images: Path, tmp_path: Path) -> None:
+    """Its residuals are coded in a single pass, and become latents in two."""
+    config = TrainConfig.load(config_file(tmp_path, 10))
+    plain = dataclasses.replace(config.model, scale_context_width=0)
+    run = Trainer(dataclasses.replace(config, model=plain), images, tmp_path / "plain")
+    run.start()
+    weights = tmp_path / "plain.safetensors"
+    export(run.save(), images, weights, description="", count=2)
+    photo = np.asarray(Image.open(sorted(images.glob("*.png"))[0]).convert("RGB"))
+    for threads in (1, 2):
+        codec = Codec(weights, threads=threads)
+        data = codec.encode(photo, quality=60)
+        (s,) = codec.symbols(data)
+        header = parse(data).header
+        latents = codec.network.quantiser.dequantise(s.z, s.q, header.quality)
+        expected = codec.network.synthesise(latents, header.synthesis_q)
+        shown = codec.decode(data).astype(int)
+        assert np.abs(shown - expected[: photo.shape[0], : photo.shape[1]]).max() <= 1
 
 
 def test_distortions_can_be_mixed(images: Path, tmp_path: Path) -> None:
