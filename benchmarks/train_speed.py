@@ -23,6 +23,7 @@ import torch
 
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
+from aecodec.train.run import denormals_flushed
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     config = dataclasses.replace(TrainConfig.load(args.config), batch=args.batch, patch=args.patch)
-    with tempfile.TemporaryDirectory() as run:
+    with denormals_flushed(), tempfile.TemporaryDirectory() as run:
         trainer = Trainer(config, args.images, Path(run), device=args.device)
         trainer.start()
         works = parts(trainer)

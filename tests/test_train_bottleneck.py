@@ -81,13 +81,20 @@ def test_early_stopping_counts_validations(
     )
     model = dataclasses.replace(config.model, norm="none")
     seen: list[int] = []
+    small = torch.tensor(1e-40)
+
+    def on_validation(record: dict[str, Any]) -> None:
+        seen.append(record["step"])
+        assert small * 1 == 0  # training flushes denormals
+
     result = train(
         dataclasses.replace(config, model=model),
         images,
         tmp_path / "run",
-        on_validation=lambda record: seen.append(record["step"]),
+        on_validation=on_validation,
     )
     assert seen == [3, 6, 9]
+    assert small * 1 != 0  # whoever called it has them back
     assert (result.step, result.best_step, result.finished) == (9, 3, True)
     assert train(None, None, tmp_path / "run", resume=True).step == 9
 

@@ -65,7 +65,6 @@ class Trainer:
         if minutes is not None:
             config = dataclasses.replace(config, minutes=minutes)
         torch.manual_seed(config.seed)
-        torch.set_flush_denormal(True)  # densities far out in the tails slow a CPU down
         self.config, self.images, self.run = config, images, run
         self.folder = RunFolder(run, config.keep_checkpoints)
         self.world = world or World(find_device(device))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..errors import TrainingError
 from . import checkpoint
@@ -76,7 +79,7 @@ def train(
             raise TrainingError(f"{folder.last}: does not say where its images are; name them")
     if not isinstance(config, TrainConfig):
         config = TrainConfig.load(folder.config if config is None else Path(config))
-    with world(device) as here:
+    with denormals_flushed(), world(device) as here:
         trainer = Trainer(
             config,
             Path(data),
@@ -99,3 +102,18 @@ def train(
         course.best_step,
         not trainer.stop,
     )
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Take numbers under 1e-38 for 0 on the CPU meanwhile.
+
+    Densities far out in the tails would slow training down; other code of the process may
+    need them.
+    """
+    before = float(torch.tensor(1e-40) * 1) == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
