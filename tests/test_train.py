@@ -22,11 +22,11 @@ from aecodec.errors import TrainingError
 from aecodec.model.config import ModelConfig
 from aecodec.model.likelihood import gaussian_bits
 from aecodec.train.config import TrainConfig
-from aecodec.train.data import PatchSource, split
 from aecodec.train.export import export
 from aecodec.train.loop import Trainer
 from aecodec.train.losses import LossConfig
 from aecodec.train.muon import orthogonalise
+from aecodec.train.patches import PatchSource, split
 from aecodec.train.tables import frequencies
 from aecodec.train.tasks.hyperprior import draw_qualities
 

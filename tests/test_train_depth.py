@@ -15,8 +15,8 @@ from aecodec.codec import Codec
 from aecodec.depth import filled
 from aecodec.errors import UnsupportedImageError
 from aecodec.train.config import TrainConfig
-from aecodec.train.data import PatchSource, load_image, validation_batches
 from aecodec.train.export import export
+from aecodec.train.patches import PatchSource, load_image, validation_batches
 from aecodec.train.prepare import DataConfig
 from aecodec.train.run import train
 

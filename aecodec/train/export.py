@@ -24,10 +24,10 @@ from ..model.scale_head import IntegerScaleHead
 from ..model.scale_integers import quantise
 from ..model.weights import save_weights
 from . import checkpoint
-from .data import load_image, split
 from .export_bottleneck import export_bottleneck
 from .export_refined import count_refined
 from .files import find_images
+from .patches import load_image, split
 from .prepare import DataConfig
 from .tables import (
     Z_BOUND,

@@ -21,7 +21,7 @@ from ..model.quantiser import Symbols
 from ..objective import Scene
 from ..refine import refine
 from ..samples import Samples
-from .data import load_image
+from .patches import load_image
 from .prepare import DataConfig
 from .tables import count_residuals, no_residuals, refined_tables
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ...model.autoencoder import Autoencoder
 from ...model.config import ModelConfig
 from ..config import TrainConfig
-from ..data import PatchSource, split, validation_batches
 from ..distributed import World
 from ..files import find_images
 from ..losses import Distortion
 from ..optimiser import Group
+from ..patches import PatchSource, split, validation_batches
 from .base import PICTURES, Task, psnr
 
 VALIDATION_QUALITIES = (0.5, 2.0, 3.5, 5.0, 6.5)

@@ -1,4 +1,4 @@
-"""Training images: decoded once into memory, cropped and flipped on the device."""
+"""Random patches of images that are held decoded in memory, cropped and flipped on the device."""
 
 from __future__ import annotations
 
