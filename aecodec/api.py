@@ -6,15 +6,14 @@ Nothing heavy is imported here at module level, so that `info` answers at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header
-from aecodec.errors import InputError, OutputError, UnknownModelError
-from aecodec.fileinfo import FileInfo, StrPath, info, mode, reading
+from aecodec.errors import OutputError, UnknownModelError, naming
+from aecodec.fileinfo import FileInfo, StrPath, info, mode, read_errors, stream_name
+from aecodec.output import check_output, write_bytes
 from aecodec.progress import Progress
 from aecodec.rate import Aim
 
@@ -74,7 +73,7 @@ def encode(
         ModelError: the weights cannot be used.
     """
     aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
-    codec = _codec(os.fspath(model), device, threads)
+    codec = _codec(model, device, threads)
     return codec.encode_to(
         aim, image, effort=effort, metadata=metadata, preview=preview, progress=progress
     )
@@ -219,12 +218,12 @@ def compress(
     from aecodec import pixels
 
     aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
-    pixels.check_output(dst, overwrite=overwrite, source=src)
+    check_output(dst, overwrite=overwrite, source=src)
     if Path(dst).suffix.lower() in pixels.WRITERS:
         raise OutputError(f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec")
     image = pixels.read_image_file(src, limits=limits)
-    codec = _codec(os.fspath(model), device, threads)
-    with _naming(src):
+    codec = _codec(model, device, threads)
+    with naming(os.fspath(src)):
         metadata = () if strip else image.metadata
         data = codec.encode_to(
             aim,
@@ -234,7 +233,7 @@ def compress(
             preview=preview,
             progress=progress,
         )
-    pixels.write_bytes(dst, data, overwrite=overwrite)
+    write_bytes(dst, data, overwrite=overwrite)
     return info(data)
 
 
@@ -275,7 +274,7 @@ def decompress(
     from aecodec import pixels
 
     pixels.writer_for(dst)
-    pixels.check_output(dst, overwrite=overwrite, source=src)
+    check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
     file = _parse(data, limits, name)
     pixels.writer_for(dst, mode=mode(file.header), depth=file.header.bit_depth)
@@ -311,7 +310,7 @@ def rescue(src: StrPath, dst: StrPath, *, overwrite: bool = False, **options: An
     from aecodec import pixels
 
     pixels.writer_for(dst)
-    pixels.check_output(dst, overwrite=overwrite, source=src)
+    check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
     header = parse_header(data, limits=options.get("limits") or Limits(), name=name).header
     pixels.writer_for(dst, mode=mode(header), depth=header.bit_depth)
@@ -327,12 +326,19 @@ def register_pillow() -> None:
     pillow.register()
 
 
+def _codec(model: StrPath, device: str, threads: int | None) -> Codec:
+    """The codec for these settings, whether the model is given by name, identity or path."""
+    from aecodec.model.weights import find_model
+
+    return _loaded(find_model(model), device, threads)
+
+
 @lru_cache(maxsize=2)
-def _codec(model: str, device: str, threads: int | None) -> Codec:
-    """The codec for these settings; loading weights takes longer than coding a small image."""
+def _loaded(path: Path, device: str, threads: int | None) -> Codec:
+    """Loading weights takes longer than coding a small image."""
     from aecodec.codec import Codec
 
-    return Codec(model, device=device, threads=threads)
+    return Codec(path, device=device, threads=threads)
 
 
 def _codec_of(
@@ -343,17 +349,13 @@ def _codec_of(
     name: str | None,
 ) -> Codec:
     """The codec that a file asks for. Reading its header fails before torch is loaded."""
-    wanted = header.model_id.hex()
     if model is not None:
-        return _codec(os.fspath(model), device, threads)
-    from aecodec.model.weights import find_model
-
+        return _codec(model, device, threads)
     try:
-        path = find_model(wanted)
+        return _codec(header.model_id.hex(), device, threads)
     except UnknownModelError as error:
         where = "" if name is None else f"{name}: "
         raise UnknownModelError(f"{where}made with another model: {error}") from error
-    return _codec(os.fspath(path), device, threads)
 
 
 def _parse(data: bytes, limits: Limits | None, name: str | None) -> AecFile:
@@ -366,15 +368,8 @@ def _load(src: StrPath | bytes | BinaryIO) -> tuple[bytes, str | None]:
         return bytes(src), None
     if isinstance(src, (str, os.PathLike)):
         name = os.fspath(src)
-        with reading(name):
+        with read_errors(name):
             return Path(src).read_bytes(), name
-    return src.read(), getattr(src, "name", None)
-
-
-@contextmanager
-def _naming(src: StrPath) -> Iterator[None]:
-    """Put a file's name in front of what the codec says about its pixels."""
-    try:
-        yield
-    except InputError as error:
-        raise type(error)(f"{os.fspath(src)}: {error}") from error
+    named = stream_name(src)
+    with read_errors(named):
+        return src.read(), named

@@ -247,9 +247,9 @@ class Codec:
             if region is not None:
                 raise InputError("a preview shows the whole picture, not a region")
             return upright(self._preview(file, name, progress), header.orientation)
-        wanted = tiles.whole(header) if region is None else tiles.inside(region, header)
         source = partial(reading.read_latents, self.network, file)
         with naming(name):
+            wanted = tiles.whole(header) if region is None else tiles.inside(region, header)
             image = self._shown(file, source, wanted, progress)
         return upright(image, header.orientation)
 

@@ -78,11 +78,20 @@ class FormatError(AecError):
 
 @contextmanager
 def naming(name: str | None) -> Iterator[None]:
-    """Say of a damaged file which one it is, if it has a name."""
+    """Put a file's name, if it has one, in front of what is wrong with it or cannot be done."""
     try:
         yield
     except FormatError as error:
         raise error.named(name) if name else error from None
+    except InputError as error:
+        if name:
+            raise type(error)(f"{name}: {error}") from error
+        raise
+
+
+def cause_of(error: OSError) -> str:
+    """What went wrong, in words, without the errno and the file's name."""
+    return (error.strerror or str(error)).lower()
 
 
 class SignatureError(FormatError):

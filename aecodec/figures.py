@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import MissingDependencyError
-from .pixels import write_bytes
+from .output import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from aecodec.container import ColourMode, Header, HeaderInfo, Limits, parse_header, read_header
-from aecodec.errors import InputError
+from aecodec.errors import InputError, cause_of
 from aecodec.layout import DEPTH
 from aecodec.rate import quality_from_index
 
@@ -79,14 +79,24 @@ def info(src: StrPath | bytes | BinaryIO, *, limits: Limits | None = None) -> Fi
         return _file_info(parse_header(src, limits=limits), len(src))
     if isinstance(src, (str, os.PathLike)):
         name = os.fspath(src)
-        with reading(name), open(src, "rb") as fp:
+        with read_errors(name), open(src, "rb") as fp:
             found = read_header(fp, limits=limits, name=name)
             return _file_info(found, fp.seek(0, os.SEEK_END))
-    start = src.tell()
-    found = read_header(src, limits=limits)
-    size = src.seek(0, os.SEEK_END) - start
-    src.seek(start)
+    named = stream_name(src)
+    with read_errors(named):
+        start = src.tell()
+        try:
+            found = read_header(src, limits=limits, name=named)
+            size = src.seek(0, os.SEEK_END) - start
+        finally:
+            src.seek(start)
     return _file_info(found, size)
+
+
+def stream_name(fp: BinaryIO) -> str | None:
+    """What to call an open file in messages; None for one in memory or without a name."""
+    name = getattr(fp, "name", None)
+    return name if isinstance(name, str) else None  # temporary files have a number
 
 
 def mode(header: Header) -> str:
@@ -119,9 +129,10 @@ def _file_info(found: HeaderInfo, size: int) -> FileInfo:
 
 
 @contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Say of a failure to read which file it was."""
+def read_errors(name: str | None) -> Iterator[None]:
+    """Raise InputError, which names the file if it has a name, where reading it fails."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"{name}: {(error.strerror or str(error)).lower()}") from error
+        where = "" if name is None else f"{name}: "
+        raise InputError(f"{where}{cause_of(error)}") from error

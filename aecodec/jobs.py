@@ -22,6 +22,7 @@ from aecodec import api, fileinfo, storage
 from aecodec._version import __version__
 from aecodec.errors import AecError, WorkerError
 from aecodec.fileinfo import FileInfo
+from aecodec.output import unfinished_tag
 
 log = logging.getLogger("aecodec")
 
@@ -127,8 +128,6 @@ class Work:
             again: the first attempt ended with its process, perhaps after the output was
                 complete: it may be replaced, since planning found that there was none.
         """
-        from aecodec.pixels import unfinished_tag
-
         work = replace(self, overwrite=True) if again else self
         token = unfinished_tag.set(self.tag)
         try:

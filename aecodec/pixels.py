@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import os
-import secrets
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,8 +17,9 @@ from PIL import Image, UnidentifiedImageError
 
 from aecodec import deep
 from aecodec.container import Limits, Metadata, is_aec
-from aecodec.errors import AecError, InputError, LimitError, OutputError
+from aecodec.errors import AecError, InputError, LimitError, OutputError, cause_of
 from aecodec.metadata import collect, orientation, save_options
+from aecodec.output import write_bytes
 from aecodec.samples import (
     Samples,
     as_array,
@@ -54,9 +51,6 @@ WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 _WITH_ALPHA = ("PNG", "WEBP", "TIFF")  # of the formats in `WRITERS`
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 _pillow_lock = threading.Lock()
-
-#: Part of the hidden names of unfinished files: a batch finds by it what a dead process left.
-unfinished_tag: ContextVar[str] = ContextVar("unfinished_tag", default="")
 
 
 @dataclass(frozen=True)
@@ -106,7 +100,7 @@ def read_image_file(path: StrPath, *, limits: Limits | None = None) -> ImageFile
                 cause = str(error) or type(error).__name__
                 raise InputError(f"{name}: the image is damaged: {cause}") from error
     except OSError as error:
-        raise InputError(f"{name}: {_cause(error)}") from error
+        raise InputError(f"{name}: {cause_of(error)}") from error
 
 
 def read_shape(path: StrPath) -> tuple[int, int, int]:
@@ -124,38 +118,10 @@ def read_shape(path: StrPath) -> tuple[int, int, int]:
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image, or of a kind that Pillow does not read") from error
     except OSError as error:
-        raise InputError(f"{name}: {_cause(error)}") from error
+        raise InputError(f"{name}: {cause_of(error)}") from error
     except Exception as error:  # decoders raise what they happen upon
         cause = str(error) or type(error).__name__
         raise InputError(f"{name}: the image is damaged: {cause}") from error
-
-
-def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | None = None) -> None:
-    """Find out early that a file cannot be written; nothing is created.
-
-    Args:
-        path: the file to be written.
-        overwrite: whether an existing file may be replaced.
-        source: the file read from, which is never overwritten.
-
-    Raises:
-        OutputError: the file exists and may not be replaced, is the source, is
-            no ordinary file, or its folder does not exist.
-    """
-    target = Path(path)
-    try:
-        if source is not None and target.exists() and os.path.samefile(source, target):
-            raise OutputError(f"{target}: is the input itself; give another output")
-        if target.is_dir():
-            raise OutputError(f"{target}: is a folder")
-        if target.exists() and not target.is_file():
-            raise OutputError(f"{target}: is not an ordinary file")
-        if os.path.lexists(target) and not overwrite:
-            raise _exists(target)
-        if not target.parent.is_dir():
-            raise OutputError(f"{target}: there is no folder {target.parent}")
-    except OSError as error:
-        raise OutputError(f"{target}: {_cause(error)}") from error
 
 
 def writer_for(path: StrPath, *, mode: str = "RGB", depth: int = 8) -> tuple[str, dict[str, Any]]:
@@ -222,64 +188,6 @@ def write_image(
         size = f"{samples.shape[1]} x {samples.shape[0]}"
         raise OutputError(f"{name}: cannot be written as {kind} ({size}): {error}") from error
     write_bytes(path, data, overwrite=overwrite)
-
-
-def write_bytes(path: StrPath, data: bytes | memoryview, *, overwrite: bool = False) -> None:
-    """Write a file, whole or not at all; see `atomic_output`."""
-    with atomic_output(path, overwrite=overwrite) as fp:
-        fp.write(data)
-
-
-@contextmanager
-def atomic_output(path: StrPath, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only when the block ends without an error.
-
-    Bytes go to a hidden file in the same folder, are flushed to the disk, and
-    take the name in one step; after an error, or an interruption, nothing is
-    left. Permission bits are those of any new file. A symbolic link is followed.
-
-    Raises:
-        OutputError: as `check_output`; or writing fails.
-    """
-    check_output(path, overwrite=overwrite)
-    target = Path(os.path.realpath(path))
-    hidden = target.with_name(f".aecodec-{unfinished_tag.get()}{secrets.token_hex(6)}.part")
-    try:
-        with open(hidden, "xb") as fp:
-            yield fp
-            fp.flush()
-            os.fsync(fp.fileno())
-        if overwrite:
-            os.replace(hidden, target)
-        else:
-            _rename_new(hidden, target)
-    except FileExistsError as error:
-        raise _exists(target) from error
-    except OSError as error:
-        raise OutputError(f"{os.fspath(path)}: {_cause(error)}") from error
-    finally:
-        hidden.unlink(missing_ok=True)
-
-
-def _rename_new(source: Path, target: Path) -> None:
-    """Rename without ever replacing a file that appeared meanwhile, where the disk can do that."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        raise
-    except OSError:  # no hard links here (FAT, some network disks)
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-        os.replace(source, target)
-
-
-def _exists(target: Path) -> OutputError:
-    return OutputError(f"{target}: exists already; -f (overwrite=True) replaces it")
-
-
-def _cause(error: OSError) -> str:
-    """What went wrong, in words, without the errno and the file's name."""
-    return (error.strerror or str(error)).lower()
 
 
 def _not_an_image(fp: BinaryIO) -> str:

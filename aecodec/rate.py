@@ -33,8 +33,8 @@ class Aim:
             a quality at least 1; without one 0, too, and the smallest file is looked for.
 
     Raises:
-        InputError: more than one is given, a quality is not within 1..100, or a bound
-            cannot be promised.
+        InputError: more than one is given, a quality is not within 1..100, a target is not
+            finite, or a bound cannot be promised.
     """
 
     quality: float | None = None
@@ -50,6 +50,10 @@ class Aim:
             raise InputError("give one of quality, target_size, target_bpp and target_psnr")
         if self.quality is not None:
             quality_index(self.quality)
+        for name in ("target_size", "target_bpp", "target_psnr"):
+            target = getattr(self, name)
+            if target is not None and not math.isfinite(target):
+                raise InputError(f"{name} must be a finite number, not {target:g}")
         quality = self.alpha_quality
         if quality is not None and not (math.isfinite(quality) and 1 <= quality <= 100):
             raise InputError(f"alpha quality must lie within 1..100, not {quality:g}")
@@ -57,7 +61,7 @@ class Aim:
             self._check_max_error(self.max_error)
 
     def _check_max_error(self, bound: int) -> None:
-        if isinstance(bound, bool) or int(bound) != bound or not 0 <= bound <= MAX_ERROR:
+        if isinstance(bound, bool) or not 0 <= bound <= MAX_ERROR or int(bound) != bound:
             raise InputError(f"max_error must be a whole number of mm, 0..{MAX_ERROR}, not {bound}")
         if (self.target_size, self.target_bpp, self.target_psnr) != (None, None, None):
             raise InputError("max_error decides the size: it takes no target beside it")

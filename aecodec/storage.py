@@ -25,6 +25,7 @@ from aecodec.errors import (
     MissingDependencyError,
     OutputError,
 )
+from aecodec.output import unfinished_tag
 
 log = logging.getLogger("aecodec")
 
@@ -256,8 +257,6 @@ def times(name: str) -> tuple[int, int] | None:
 
 @contextmanager
 def _temporary(name: str) -> Iterator[Path]:
-    from aecodec.pixels import unfinished_tag
-
     with tempfile.TemporaryDirectory(prefix=f"aecodec-{unfinished_tag.get()}") as folder:
         yield Path(folder, name)
 

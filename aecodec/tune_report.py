@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .figures import COLOURS, new_figure, save, tidy
-from .pixels import write_bytes
+from .output import write_bytes
 from .train.config import TrainConfig
 from .tune_space import Parameter, apply
 

@@ -231,7 +231,7 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     save_file({"model.x": torch.zeros(1)}, path, metadata={"aecodec": meta})
     with pytest.raises(WeightsError, match="do not fit their config"):
         load_model(tmp_path)
-    with pytest.raises(InputError, match="unknown device 'abacus'"):
+    with pytest.raises(InputError, match="device 'abacus' cannot be used"):
         load_model(WEIGHTS, device="abacus")
 
 

@@ -15,8 +15,9 @@ from skimage import data as pictures
 
 from aecodec.errors import InputError, MissingDependencyError, TrainingError
 from aecodec.train.augment import PROBABILITIES, AugmentConfig, change
-from aecodec.train.dataset import Batch, DataConfig, FolderDataset, find_images, generator, split
-from aecodec.train.prepare import prepare, to_samples
+from aecodec.train.dataset import Batch, FolderDataset, generator
+from aecodec.train.files import find_images, split
+from aecodec.train.prepare import DataConfig, prepare, to_samples
 from aecodec.train.source import FolderSource
 
 DEPTH = DataConfig(8, 8, channels=1, bits=16, maximum=10000, invalid=0)

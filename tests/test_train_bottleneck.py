@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from train_files import BOTTLENECK, HYPERPRIOR, write_config, write_images
 
-from aecodec.errors import MissingDependencyError, TrainingError
+from aecodec.errors import InputError, MissingDependencyError, TrainingError
 from aecodec.model.families import load_model
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
@@ -199,7 +199,7 @@ def test_datasets_that_cannot_be_trained_on(tmp_path: Path, config: TrainConfig)
     photos = TrainConfig.load(write_config(tmp_path, HYPERPRIOR, 5))
     with pytest.raises(TrainingError, match="8 bits a sample and at least 64 pixels"):
         train(photos, deep, tmp_path / "run")
-    with pytest.raises(TrainingError, match="device 'abacus' cannot be used"):
+    with pytest.raises(InputError, match="device 'abacus' cannot be used"):
         train(photos, deep, tmp_path / "run", device="abacus")
     assert not (tmp_path / "run").exists()
 

@@ -64,11 +64,11 @@ def command(
     quiet: bool,
 ) -> None:
     """Compare every image and write the page."""
-    from aecodec import pixels
     from aecodec.measure.compare_page import page
     from aecodec.measure.peers import make_peers
+    from aecodec.output import check_output, write_bytes
 
-    pixels.check_output(out, overwrite=force)
+    check_output(out, overwrite=force)
     names = [name.strip() for name in codecs.split(",") if name.strip()]
     if OWN in names:
         raise InputError(f"--codecs names the others; {OWN} is always there")
@@ -76,7 +76,7 @@ def command(
     pictures = _compare(images, own, peers, sorted(set(qualities)), quiet)
     described = [f"{peer.label}: {peer.describe()}" for peer in (own, *peers)]
     html = page(pictures, codecs=described)
-    pixels.write_bytes(out, html.encode(), overwrite=force)
+    write_bytes(out, html.encode(), overwrite=force)
     if not quiet:
         click.echo(f"{out}: {options.human(out.stat().st_size)}", err=True)
 

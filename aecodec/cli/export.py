@@ -58,12 +58,11 @@ def command(
     force: bool,
 ) -> None:
     """Export one run."""
-    from aecodec.errors import OutputError
     from aecodec.model.weights import read_info
+    from aecodec.output import check_output
     from aecodec.train.export import export
 
-    if out.exists() and not force:
-        raise OutputError(f"{out}: exists already; use --force to replace it")
+    check_output(out, overwrite=force)
     export(
         run, data, out, description=description, count=images, refined=refined, deadzone=deadzone
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aecodec.errors import OutputError
 from aecodec.figures import COLOURS, save
-from aecodec.pixels import check_output, write_bytes
+from aecodec.output import check_output, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -130,10 +130,11 @@ class ImageFolder:
     def _stack(self, found: list[tuple[Path, Tensor]]) -> Images:
         import torch
 
+        from aecodec.train.files import label
+
         x = torch.cat([x for _, x in found])
         names = [self._name(path) for path, _ in found]
-        parts = [name.split("/") for name in names]
-        labels = [self.classes.index(p[0]) if len(p) > 1 else -1 for p in parts]
+        labels = [label(path, self._data, self.classes) for path, _ in found]
         return Images(x, torch.ones_like(x[:, :1], dtype=torch.bool), names, labels)
 
     def _name(self, path: Path) -> str:

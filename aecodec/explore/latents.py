@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from aecodec.errors import InputError, OutputError
 from aecodec.explore.figures import as_json
-from aecodec.pixels import check_output, write_bytes
+from aecodec.output import check_output, write_bytes
 
 if TYPE_CHECKING:
     from aecodec.model.families import LatentModel
@@ -110,7 +111,7 @@ class Latents:
                 raise InputError(f"{path}: latents are read from {' or '.join(FORMATS)}")
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file") from error
-        except (OSError, ValueError, EOFError, KeyError) as error:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a file of latents: {error}") from error
         return _fit(path, parts)
 

@@ -11,7 +11,7 @@ from aecodec.measure.evaluate import Evaluation
 from aecodec.measure.evaluate_plots import has_rates, histogram, rate_distortion
 from aecodec.measure.evaluate_sheets import choose, settings, sheet
 from aecodec.measure.evaluate_summary import numbers
-from aecodec.pixels import write_bytes
+from aecodec.output import write_bytes
 
 JSON, CURVES, HISTOGRAM, SHEETS = "evaluation.json", "rd.png", "psnr.png", "sheet-{}.png"
 

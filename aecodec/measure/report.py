@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -10,10 +11,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from aecodec.errors import InputError, OutputError
+from aecodec.errors import InputError, OutputError, cause_of
 from aecodec.measure.bdrate import BDRate, Curve, bd_rate, clean
 from aecodec.measure.published import Published
 from aecodec.measure.runner import METRICS, Measurement, average, speed
+from aecodec.output import write_bytes
 
 FORMAT = "aecodec-bench"
 VERSION = 1
@@ -124,13 +126,14 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_csv(report: Report, path: Path) -> None:
+def to_csv(report: Report) -> str:
     """One line a measurement; cells of what was not measured are empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        names = [column.name for column in fields(Measurement)]
-        writer.writerow(names)
-        writer.writerows([getattr(result, name) for name in names] for result in report.results)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    names = [column.name for column in fields(Measurement)]
+    writer.writerow(names)
+    writer.writerows([getattr(result, name) for name in names] for result in report.results)
+    return text.getvalue()
 
 
 def markdown(report: Report) -> str:
@@ -191,13 +194,20 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Write results.json, results.csv and report.md; returns their paths."""
-    paths = [folder / name for name in ("results.json", "results.csv", "report.md")]
+    """Write report.md, results.csv and results.json, the last one last; returns their paths.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    texts = {
+        "report.md": markdown(report),
+        "results.csv": to_csv(report),
+        "results.json": to_json(report),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(to_json(report), encoding="utf-8")
-        write_csv(report, paths[1])
-        paths[2].write_text(markdown(report), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{folder}: {error}") from error
-    return paths
+        raise OutputError(f"{folder}: {cause_of(error)}") from error
+    for name, text in texts.items():
+        write_bytes(folder / name, text.encode(), overwrite=True)
+    return [folder / name for name in texts]

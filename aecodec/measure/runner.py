@@ -16,6 +16,8 @@ from aecodec.errors import AecError, InputError
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.metrics import RGB, decibels, ms_ssim, psnr
 from aecodec.measure.peers import Peer
+from aecodec.pixels import read_image
+from aecodec.samples import bit_depth, colour
 
 log = logging.getLogger(__name__)
 
@@ -59,19 +61,15 @@ def load_image(path: Path) -> RGB:
     """An image file's samples as 8-bit RGB, upright; alpha is dropped.
 
     Raises:
-        InputError: not an image, more than 8 bits a sample, or too large for Pillow.
+        InputError: not an image, more than 8 bits a sample, or over the default limits.
     """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr"):
-                raise InputError(f"{path}: not an 8-bit image (mode {image.mode})")
-            if image.mode != "RGB":
-                log.warning("%s: measured as RGB, not %s", path, image.mode)
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: {error}") from error
+    samples = colour(read_image(path))
+    if bit_depth(samples) != 8:
+        raise InputError(f"{path}: {bit_depth(samples)} bits a sample; only 8 are measured")
+    if samples.ndim == 2:
+        log.warning("%s: gray, measured as RGB", path)
+        return np.repeat(samples[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(samples)
 
 
 def timed(work: Callable[[], T], repeats: int) -> tuple[T, float]:

@@ -27,8 +27,18 @@ from .bottleneck_config import FAMILY as BOTTLENECK
 from .bottleneck_config import BottleneckConfig
 from .config import ModelConfig
 from .network import Network
+from .precision import find_device
 from .quantiser import Quantiser, hyper_shape
-from .weights import FORMAT, ModelInfo, find_model, load_weights, part
+from .weights import (
+    FORMAT,
+    ModelInfo,
+    data_of,
+    find_model,
+    fitting,
+    load_weights,
+    part,
+    read_info,
+)
 
 _CHECKPOINTS = ("best.safetensors", "last.safetensors")
 
@@ -247,18 +257,16 @@ def load_model(model: str | os.PathLike[str], device: str = "cpu") -> LatentMode
         InputError: unknown device.
     """
     path = _find(model)
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"unknown device '{device}'") from error
+    place = find_device(device)
     meta = _metadata(path)
     if "aecodec" in meta and meta.get("format") != FORMAT:
         return _from_checkpoint(path, Path(model), meta["aecodec"], place)
-    tensors, info = load_weights(path)
-    if info.family == BOTTLENECK:
-        return bottleneck_file(tensors, info, place)
+    if read_info(path).family == BOTTLENECK:
+        return _bottleneck_file(path, place)
     network = Network(path, device=device, precision="float32")
-    found = HyperpriorModel(info, network.config, network.net, data_of(info.meta), place)
+    with fitting(path):
+        data = data_of(network.info.meta)
+    found = HyperpriorModel(network.info, network.config, network.net, data, place)
     found.network = network
     return found
 
@@ -284,25 +292,15 @@ def _metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path}: damaged weights file: {error}") from error
 
 
-def data_of(meta: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        data = json.loads(meta.get("data", "{}"))
-    except ValueError:
-        data = None
-    if not isinstance(data, dict):
-        raise WeightsError("the data config is not a JSON object")
-    return data
-
-
-def bottleneck_file(
-    tensors: Mapping[str, Tensor], info: ModelInfo, device: torch.device
-) -> BottleneckModel:
-    config = BottleneckConfig.from_json(info.meta["config"])
-    module = BottleneckAutoencoder(config)
-    _fill(module, {k: v.float() for k, v in part(tensors, "net.").items()}, info.path)
-    latent = part(tensors, "latent.")
-    stats = (latent["mean"], latent["deviation"]) if "deviation" in latent else None
-    return BottleneckModel(info, config, module, data_of(info.meta), device, stats=stats)
+def _bottleneck_file(path: Path, device: torch.device) -> BottleneckModel:
+    tensors, info = load_weights(path)
+    with fitting(path):
+        config = BottleneckConfig.from_json(info.meta.get("config", ""))
+        module = BottleneckAutoencoder(config)
+        _fill(module, {k: v.float() for k, v in part(tensors, "net.").items()}, path)
+        latent = part(tensors, "latent.")
+        stats = (latent["mean"], latent["deviation"]) if "deviation" in latent else None
+        return BottleneckModel(info, config, module, data_of(info.meta), device, stats=stats)
 
 
 def _from_checkpoint(

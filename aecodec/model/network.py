@@ -11,15 +11,14 @@ from torch import Tensor
 
 from ..depth import depth_range
 from ..entropy import Tables
-from ..errors import InputError, WeightsError
 from ..layout import NO_MARGINS, Header, Margins
 from ..samples import Samples, dtype
 from .autoencoder import Autoencoder
 from .config import ModelConfig
-from .precision import exact_enough, pick_precision
+from .precision import exact_enough, find_device, pick_precision
 from .quantiser import Quantiser
 from .scale_head import IntegerScaleHead
-from .weights import as_int32, find_model, load_weights, part
+from .weights import as_int32, find_model, fitting, load_weights, part
 
 
 class Network:
@@ -31,48 +30,44 @@ class Network:
         precision: of the transforms: "auto", "float32", "float64" or "bfloat16". The
             linear paths and the means always run in float32, so that files made at
             different precisions look the same.
-        deadzone: strength of rate-distortion optimised rounding, 0 to 1.
 
     Raises:
         ModelError: the weights cannot be found or used.
         InputError: unknown precision or device.
     """
 
-    def __init__(
-        self, model: str | Path, *, device: str, precision: str, deadzone: float | None = None
-    ) -> None:
+    def __init__(self, model: str | Path, *, device: str, precision: str) -> None:
         path = find_model(model)
         tensors, self.info = load_weights(path)
-        self.config = ModelConfig.from_json(self.info.meta.get("config", ""))
-        try:
-            self.device = torch.device(device)
-        except RuntimeError as error:
-            raise InputError(f"unknown device '{device}'") from error
-        self.depth = depth_range(self.info.meta)
+        self.device = find_device(device)
+        with fitting(path):
+            self._build(tensors, precision)
+
+    def _build(self, tensors: dict[str, Tensor], precision: str) -> None:
+        meta = self.info.meta
+        self.config = ModelConfig.from_json(meta.get("config", ""))
+        self.depth = depth_range(meta)
         if self.depth is not None:
             precision = exact_enough(precision)
             # for good: the setting is torch's own, and threads would take it from each other
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.dtype = pick_precision(precision, self.device)
-        try:
-            with torch.random.fork_rng(devices=[]):  # initialised, then overwritten: 0.1 s, where
-                net = Autoencoder(self.config, scale_head=False)  # the meta device takes 1.4 s
-            weights = {k: v.float() for k, v in part(tensors, "net.").items()}
-            net.load_state_dict(weights, strict=True)
-            head = IntegerScaleHead(part(tensors, "scale_head."), self.device)
-            tables = part(tensors, "tables.")
-            self.tables = Tables(
-                as_int32(tables["y"]),
-                as_int32(tables["y_bound"]),
-                as_int32(tables["z"]),
-                as_int32(tables["z_bound"]),
-                int(tables["skip"]),
-            )
-            self._soft_tables = self.tables
-            if "y_soft" in tables:
-                self._soft_tables = replace(self.tables, y=as_int32(tables["y_soft"]))
-        except (RuntimeError, KeyError) as error:
-            raise WeightsError(f"{path}: weights do not fit their config: {error}") from error
+        with torch.random.fork_rng(devices=[]):  # initialised, then overwritten: 0.1 s, where
+            net = Autoencoder(self.config, scale_head=False)  # the meta device takes 1.4 s
+        weights = {k: v.float() for k, v in part(tensors, "net.").items()}
+        net.load_state_dict(weights, strict=True)
+        head = IntegerScaleHead(part(tensors, "scale_head."), self.device)
+        tables = part(tensors, "tables.")
+        self.tables = Tables(
+            as_int32(tables["y"]),
+            as_int32(tables["y_bound"]),
+            as_int32(tables["z"]),
+            as_int32(tables["z_bound"]),
+            int(tables["skip"]),
+        )
+        self._soft_tables = self.tables
+        if "y_soft" in tables:
+            self._soft_tables = replace(self.tables, y=as_int32(tables["y_soft"]))
         net.requires_grad_(False).eval().to(self.device)
         for module in net.modules():
             if isinstance(module, torch.nn.Conv2d):
@@ -80,8 +75,7 @@ class Network:
         for transform in (net.analysis, net.synthesis):
             transform.set_precision(self.dtype)
         self._net = net
-        strength = float(self.info.meta.get("deadzone", "0")) if deadzone is None else deadzone
-        self.quantiser = Quantiser(net, head, self.tables.skip, strength)
+        self.quantiser = Quantiser(net, head, self.tables.skip, float(meta.get("deadzone", "0")))
 
     @property
     def net(self) -> Autoencoder:

@@ -1,4 +1,4 @@
-"""Which arithmetic the transforms run in."""
+"""Which arithmetic the transforms run in, and on which device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ import torch
 from ..errors import InputError
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name: "cpu", "cuda", ...
+
+    Raises:
+        InputError: torch does not know it, or cannot use it here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).splitlines()[0]
+        raise InputError(f"device '{name}' cannot be used: {cause}") from error
+    return device
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

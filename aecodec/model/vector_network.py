@@ -21,11 +21,19 @@ from ..samples import Samples, reduced
 from .bottleneck import BottleneckAutoencoder
 from .bottleneck_config import FAMILY, BottleneckConfig
 from .config import QUALITY_ROWS
-from .families import data_of
 from .network import Network, samples_of
-from .precision import pick_precision
+from .precision import find_device, pick_precision
 from .vector_quantiser import VectorQuantiser
-from .weights import ModelInfo, as_int32, find_model, load_weights, part, read_info
+from .weights import (
+    ModelInfo,
+    as_int32,
+    data_of,
+    find_model,
+    fitting,
+    load_weights,
+    part,
+    read_info,
+)
 
 
 class VectorNetwork:
@@ -46,36 +54,34 @@ class VectorNetwork:
 
     def __init__(self, model: str | Path, *, device: str, precision: str) -> None:
         tensors, self.info = load_weights(find_model(model))
+        self.device = find_device(device)
+        with fitting(self.info.path):
+            self._build(tensors, precision)
+
+    def _build(self, tensors: dict[str, Tensor], precision: str) -> None:
         self.config = BottleneckConfig.from_json(self.info.meta.get("config", ""))
         if self.config.skips:
             raise ModelError(
                 f"{self.info.path}: this model has skips, which bypass the latent vector: "
                 "it cannot code files"
             )
-        try:
-            self.device = torch.device(device)
-        except RuntimeError as error:
-            raise InputError(f"unknown device '{device}'") from error
         self.dtype = torch.float64
         if pick_precision(precision, self.device) != torch.float64:
             self.dtype = torch.float32  # bfloat16 would save little and cost quality
         self._maximum, self._invalid = _range(self.info, self.config.bits)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                self.net = BottleneckAutoencoder(self.config)
-            self.net.load_state_dict({k: v.float() for k, v in part(tensors, "net.").items()})
-            self.tables = _tables(tensors)
-            latent = part(tensors, "latent.")
-            self.quantiser = VectorQuantiser(
-                latent["mean"].to(self.device),
-                latent["log_step"].to(self.device),
-                as_int32(latent["index"]),
-                self.tables.skip,
-            )
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise WeightsError(f"{self.info.path}: not made for coding files: {error}") from error
+        with torch.random.fork_rng(devices=[]):
+            self.net = BottleneckAutoencoder(self.config)
+        self.net.load_state_dict({k: v.float() for k, v in part(tensors, "net.").items()})
+        self.tables = _tables(tensors)
+        latent = part(tensors, "latent.")
+        self.quantiser = VectorQuantiser(
+            latent["mean"].to(self.device),
+            latent["log_step"].to(self.device),
+            as_int32(latent["index"]),
+            self.tables.skip,
+        )
         if self.quantiser.size != self.config.latent_dim:
-            raise WeightsError(f"{self.info.path}: weights do not fit their config")
+            raise WeightsError("weights do not fit their config")
         self.net.requires_grad_(False).eval().to(self.device, self.dtype)
 
     @property
@@ -168,7 +174,7 @@ def _range(info: ModelInfo, bits: int) -> tuple[int, int]:
     data = data_of(info.meta)
     maximum, invalid = data.get("maximum") or top, data.get("invalid", -1)
     if not (isinstance(maximum, int) and isinstance(invalid, int) and 0 < maximum <= top):
-        raise WeightsError(f"{info.path}: the range of its samples makes no sense")
+        raise WeightsError("the range of its samples makes no sense")
     return maximum, invalid
 
 

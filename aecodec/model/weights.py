@@ -5,16 +5,19 @@ A file holds the network in half precision (`net.*`), the scale head in integers
 The identity of a model is the first 8 bytes of the SHA-256 over its tensors, in order
 of their names: name, dtype, shape and little-endian data of each.
 
-Listing models reads only headers and does not import torch.
+Finding and listing models does not import torch. An identity takes reading the whole file; a
+name does not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UnknownModelError, WeightsError
+from ..errors import UnknownModelError, WeightsError, cause_of
+from ..output import write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger("aecodec")
 
 FORMAT = "aecodec-weights-1"
 _MAX_HEADER = 1 << 20
@@ -65,13 +71,24 @@ def _folders() -> list[Path]:
     return [package / "weights", package.parent / "weights"]
 
 
-def available_models() -> list[ModelInfo]:
-    """The installed models, by name."""
+def _installed() -> dict[str, Path]:
+    """The weights files there are, by name."""
     found: dict[str, Path] = {}
     for folder in _folders():
         for path in sorted(folder.glob("*.safetensors")):
             found.setdefault(path.stem, path)
-    return [read_info(path) for _, path in sorted(found.items())]
+    return dict(sorted(found.items()))
+
+
+def available_models() -> list[ModelInfo]:
+    """The installed models, by name; files that are damaged are left out with a warning."""
+    found = []
+    for path in _installed().values():
+        try:
+            found.append(read_info(path))
+        except WeightsError as error:
+            log.warning("%s", error)
+    return found
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:
@@ -85,11 +102,13 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         if path.is_file():
             return path
         raise UnknownModelError(f"{path}: no such weights file")
-    models = available_models()
-    for info in models:
-        if str(model) in (info.name, info.id):
+    files = _installed()
+    if str(model) in files:
+        return files[str(model)]
+    for info in available_models():
+        if str(model) == info.id:
             return info.path
-    known = ", ".join(info.name for info in models) or "none"
+    known = ", ".join(files) or "none"
     raise UnknownModelError(f"no model named '{model}' is installed (installed: {known})")
 
 
@@ -99,8 +118,11 @@ def read_info(path: Path) -> ModelInfo:
     Raises:
         WeightsError: not a weights file of aecodec, or a damaged one.
     """
-    stat = path.stat()
-    return _read_info(path, stat.st_mtime_ns, stat.st_size)
+    try:
+        stat = path.stat()
+        return _read_info(path, stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise WeightsError(f"{path}: {cause_of(error)}") from error
 
 
 @lru_cache(maxsize=32)
@@ -111,45 +133,41 @@ def _read_info(path: Path, mtime: int, size: int) -> ModelInfo:
     if meta.get("format") != FORMAT:
         raise WeightsError(f"{path}: not aecodec weights (format {meta.get('format')!r})")
     digest = hashlib.sha256()
-    for name in sorted(header):
-        entry = header[name]
-        start, end = entry["data_offsets"]
-        _update(digest, name, entry["dtype"], entry["shape"], data[body + start : body + end])
+    for name, (dtype, shape, (start, end)) in sorted(header.items()):
+        digest.update(f"{name}:{dtype}:{','.join(map(str, shape))}:".encode())
+        digest.update(data[body + start : body + end])
     return ModelInfo(path.stem, digest.hexdigest()[:16], path, meta.get("description", ""), meta)
 
 
 def _split(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
-    """Header of a safetensors file as JSON, and where the tensors begin."""
+    """Header of a safetensors file, and where the tensors begin.
+
+    Of each tensor (dtype, shape, offsets); the metadata as they are.
+    """
     try:
         (length,) = struct.unpack_from("<Q", data)
         if length > _MAX_HEADER or 8 + length > len(data):
             raise ValueError("bad header length")
         header = json.loads(data[8 : 8 + length])
-        ends = [e["data_offsets"][1] for k, e in header.items() if k != "__metadata__"]
-        if max(ends) + 8 + length != len(data):
+        meta = dict(header.pop("__metadata__", {}))
+        entries = {k: (e["dtype"], tuple(e["shape"]), e["data_offsets"]) for k, e in header.items()}
+        if max(end for _, _, (_, end) in entries.values()) + 8 + length != len(data):
             raise ValueError("tensors do not fill the file")
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise WeightsError(f"{path}: damaged weights file: {error}") from error
-    return header, 8 + length
-
-
-def _update(digest: Any, name: str, dtype: str, shape: list[int], data: bytes) -> None:
-    digest.update(f"{name}:{dtype}:{','.join(map(str, shape))}:".encode())
-    digest.update(data)
+    return {**entries, "__metadata__": meta}, 8 + length
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
-    """Write a weights file atomically."""
-    from safetensors.torch import save_file
+    """Write a weights file, whole or not at all; one that exists is replaced.
 
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(
-        {k: v.cpu().contiguous() for k, v in tensors.items()},
-        temporary,
-        metadata={"format": FORMAT, **meta},
-    )
-    os.chmod(temporary, 0o644)  # safetensors writes for the owner alone
-    os.replace(temporary, path)
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from safetensors.torch import save
+
+    ready = {k: v.cpu().contiguous() for k, v in tensors.items()}
+    write_bytes(path, save(ready, {"format": FORMAT, **meta}), overwrite=True)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelInfo]:
@@ -166,6 +184,37 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelInfo]:
         return load_file(path), info
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: damaged weights file: {error}") from error
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Say of weights that a network cannot be built from which file they are in.
+
+    Raises:
+        WeightsError: whatever building it raises.
+    """
+    try:
+        yield
+    except WeightsError as error:
+        where = "" if str(error).startswith(f"{path}: ") else f"{path}: "
+        raise WeightsError(f"{where}{error}") from error
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: weights do not fit their config: {error}") from error
+
+
+def data_of(meta: Mapping[str, str]) -> dict[str, Any]:
+    """The section `data` of a model's metadata: bits a sample and the like.
+
+    Raises:
+        WeightsError: it is not a JSON object.
+    """
+    try:
+        data = json.loads(meta.get("data", "{}"))
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise WeightsError("the metadata `data` is not a JSON object")
+    return data
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,17 +7,17 @@ Tensors: `model.*` and `ema.*`, each a complete state dict of the model; `rng.*`
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..errors import OutputError, TrainingError
+from ..output import write_bytes
 from .ema import MovingAverage
 
 
@@ -58,17 +58,10 @@ def save(
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file(copies, temporary, metadata={"aecodec": json.dumps(meta)})
-        os.chmod(temporary, 0o644)  # safetensors writes for the owner alone
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # a full disk may show only now
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_bytes(path, as_bytes(copies, {"aecodec": json.dumps(meta)}), overwrite=True)
+    except OutputError as error:
+        raise TrainingError(f"cannot be written: {error}") from error
 
 
 def read_meta(path: Path) -> dict[str, Any]:

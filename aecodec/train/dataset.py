@@ -17,18 +17,8 @@ from ..pixels import read_shape
 from ..samples import Samples
 from . import augment as augmentation
 from .augment import AugmentConfig
-from .files import Split, classes, find_images, relative, split
+from .files import classes, label
 from .prepare import DataConfig, load, prepare, wrong_bits
-
-__all__ = [
-    "Batch",
-    "DataConfig",
-    "FolderDataset",
-    "Sample",
-    "Split",
-    "find_images",
-    "split",
-]
 
 log = logging.getLogger(__name__)
 
@@ -160,12 +150,7 @@ class FolderDataset:
             x, mask = self._cached(index, lambda: prepare(load(path, data), data))
         if augment is not None:
             x, mask = augmentation.change(x, mask, augment, data, random)
-        return Sample(x.clone(), mask.clone(), self.label(index))
-
-    def label(self, index: int) -> int:
-        """Number of an image's class in `classes`; -1 for one that lies in no folder."""
-        parts = relative(self.paths[index], self.root).split("/")
-        return self.classes.index(parts[0]) if parts[0] in self.classes else -1
+        return Sample(x.clone(), mask.clone(), label(path, self.root, self.classes))
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All images in order, `size` at a time, without those that cannot be read.

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..model.precision import find_device
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def world(device: str) -> Iterator[World]:
         device: "cpu", or "cuda" for the GPU that belongs to the process.
 
     Raises:
-        TrainingError: there is no such device.
+        InputError: there is no such device.
     """
     rank, size, local = rank_here(), _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
     place = find_device(f"cuda:{local}" if device == "cuda" and size > 1 else device)
@@ -95,17 +95,3 @@ def world(device: str) -> Iterator[World]:
     finally:
         quiet.setLevel(level)
         dist.destroy_process_group()
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name.
-
-    Raises:
-        TrainingError: there is no such device.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise TrainingError(f"device '{name}' cannot be used: {error}") from error
-    return device

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 from ..errors import InputError, TrainingError
-from ..layout import QUALITY_STEPS
+from ..layout import QUALITY_STEPS, STRIDE
 from ..model.autoencoder import Autoencoder
 from ..model.bottleneck_config import FAMILY as BOTTLENECK
 from ..model.config import QUALITY_ROWS, ModelConfig
@@ -51,7 +51,11 @@ def count_symbols(
     deadzone: float,
     data: DataConfig,
 ) -> tuple[Counts, Counts]:
-    """Code images at all quality rows and count residuals by scale index, and ẑ."""
+    """Code images at all quality rows and count residuals by scale index, and ẑ.
+
+    Raises:
+        TrainingError: none of the images can be used.
+    """
     config = network.config
     y_counts = no_residuals()
     z_counts = np.zeros((QUALITY_ROWS, config.hyper_channels, 2 * Z_BOUND + 2))
@@ -60,9 +64,9 @@ def count_symbols(
     channel = np.arange(config.hyper_channels)[:, None, None]
     for path in tqdm(paths, desc="counting symbols", unit="image"):
         image = load_image(path, data)
-        if image is None:
+        if image is None or min(image.shape[:2]) < STRIDE:
             continue
-        h, w = (min(side, 512) // 16 * 16 for side in image.shape[:2])
+        h, w = (min(side, 512) // STRIDE * STRIDE for side in image.shape[:2])
         x = torch.from_numpy(image[:h, :w].copy()).expand(-1, -1, 3).permute(2, 0, 1)[None]
         x = x.float() / data.maximum - 0.5
         y = network.analysis(x.contiguous(memory_format=torch.channels_last))[0]
@@ -73,6 +77,8 @@ def count_symbols(
             count_residuals(y_counts, s.index, s.q)
             z = np.where(np.abs(s.z) > Z_BOUND, Z_BOUND + 1, s.z) + Z_BOUND
             np.add.at(z_counts[row], (np.broadcast_to(channel, z.shape), z), 1)
+    if not z_counts.any():
+        raise TrainingError(f"none of {len(paths)} images can be used to count symbols")
     return y_counts, z_counts
 
 
@@ -101,6 +107,7 @@ def export(
 
     Raises:
         TrainingError: the checkpoint or the images cannot be used.
+        OutputError: the file cannot be written.
         InputError: a deadzone for a family that has none.
     """
     path = run / "last.safetensors" if run.is_dir() else run

@@ -25,7 +25,8 @@ from ..model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
 from ..model.families import BottleneckModel, load_model
 from ..model.weights import save_weights
 from . import checkpoint
-from .dataset import FolderDataset, find_images, split
+from .dataset import FolderDataset
+from .files import find_images, split
 from .prepare import DataConfig
 from .tables import MAX_BOUND, count_residuals, no_residuals, residual_tables
 
@@ -72,6 +73,7 @@ def export_bottleneck(
     Raises:
         TrainingError: the checkpoint or the images cannot be used.
         WeightsError: the checkpoint does not fit its config.
+        OutputError: the file cannot be written.
     """
     found = load_model(run)
     meta = checkpoint.read_meta(found.info.path)

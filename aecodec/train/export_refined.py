@@ -43,7 +43,7 @@ def count_refined(weights: Path, paths: Sequence[Path], data: DataConfig) -> dic
     rng = np.random.default_rng(2)
     for path in tqdm(paths, desc="refining", unit="image"):
         image = load_image(path, data)
-        if image is not None:
+        if image is not None and min(image.shape[:2]) >= STRIDE:
             quality = int(rng.integers(QUALITY_MAX + 1))
             symbols = _refined(network, _middle(image, data.bits), quality)
             count_residuals(counts, symbols.index, symbols.q)

@@ -14,14 +14,20 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted by path.
+    """All image files below a folder, sorted by path; none that is hidden or in a hidden folder.
 
     Raises:
         TrainingError: the folder does not exist or holds no images.
     """
     if not folder.is_dir():
         raise TrainingError(f"{folder}: not a folder")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not paths:
         raise TrainingError(f"{folder}: no images in it")
     return paths
@@ -59,6 +65,12 @@ def classes(root: Path) -> tuple[str, ...]:
     """The folders in the data folder, sorted; their places are the labels."""
     folders = (entry.name for entry in root.iterdir() if entry.is_dir())
     return tuple(sorted(name for name in folders if not name.startswith(".")))
+
+
+def label(path: Path, root: Path, names: Sequence[str]) -> int:
+    """Number of an image's class in `names`, as from `classes`; -1 for one in none of them."""
+    parts = relative(path, root).split("/")
+    return names.index(parts[0]) if len(parts) > 1 and parts[0] in names else -1
 
 
 def listed(file: Path, root: Path) -> list[Path]:

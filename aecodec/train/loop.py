@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import TrainingError
+from ..model.precision import find_device
 from . import checkpoint
 from .board import Board, watching
 from .config import TrainConfig
-from .distributed import World, find_device
+from .distributed import World
 from .ema import MovingAverage
 from .optimiser import build_optimisers, freeze, set_learning_rate
 from .runfolder import RunFolder
@@ -49,6 +50,7 @@ class Trainer:
 
     Raises:
         TrainingError: no usable images, or nothing to validate on where the config needs it.
+        InputError: a device that cannot be used.
     """
 
     def __init__(

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..depth import LARGEST, filled
@@ -33,33 +32,21 @@ def split(paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
     return [p for p in paths if not held_out(p)], [p for p in paths if held_out(p)]
 
 
-def load_rgb(path: Path) -> np.ndarray | None:
-    """Decode to (H, W, 3) uint8; a file that cannot be decoded is logged and gives None."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would clip them to 255
-                raise ValueError(f"{image.mode} has more than 8 bits a sample")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        log.warning("%s: skipped: %s", path, error)
-        return None
-
-
 def load_image(path: Path, data: DataConfig) -> np.ndarray | None:
     """Decode to (H, W, 3) uint8; or, as `data` has 16 bits, to (H, W, 1) float32.
 
     Of depth maps (`invalid = 0`) holes, and what is over the maximum, are filled as the
-    codec does it; a file that cannot be decoded is logged and gives None.
+    codec does it; a file that cannot be used is logged and gives None.
     """
-    if data.bits == 8:
-        return load_rgb(path)
     try:
         samples = load(path, data)
     except InputError as error:
-        log.warning("%s", error)
+        log.warning("skipped: %s", error)
         return None
+    if data.bits == 8:
+        return np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
     if samples.ndim != 2:
-        log.warning("%s: skipped: 16 bits a sample in colour", path)
+        log.warning("skipped: %s: 16 bits a sample in colour", path)
         return None
     if data.invalid == 0:
         samples = filled(np.where(samples > data.maximum, 0, samples), LARGEST)

@@ -65,6 +65,7 @@ def train(
 
     Raises:
         TrainingError: see `Trainer`; or the folder has a run already, or none to go on with.
+        InputError: a device that cannot be used.
     """
     folder = RunFolder(Path(out))
     if folder.last.exists() and not resume:

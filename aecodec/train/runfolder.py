@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import TrainingError
+from ..errors import OutputError, TrainingError
+from ..output import write_bytes
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
 
@@ -109,11 +109,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         TrainingError: it cannot be written; what was there stays.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_bytes(path, text.encode(), overwrite=True)
+    except OutputError as error:
+        raise TrainingError(f"cannot be written: {error}") from error

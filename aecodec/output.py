@@ -1,0 +1,100 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import BinaryIO
+
+from aecodec.errors import OutputError, cause_of
+
+StrPath = str | os.PathLike[str]
+
+#: Part of the hidden names of unfinished files: a batch finds by it what a dead process left.
+unfinished_tag: ContextVar[str] = ContextVar("unfinished_tag", default="")
+
+
+def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | None = None) -> None:
+    """Find out early that a file cannot be written; nothing is created.
+
+    Args:
+        path: the file to be written.
+        overwrite: whether an existing file may be replaced.
+        source: the file read from, which is never overwritten.
+
+    Raises:
+        OutputError: the file exists and may not be replaced, is the source, is
+            no ordinary file, or its folder does not exist.
+    """
+    target = Path(path)
+    try:
+        if source is not None and target.exists() and os.path.samefile(source, target):
+            raise OutputError(f"{target}: is the input itself; give another output")
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{target}: is not an ordinary file")
+        if os.path.lexists(target) and not overwrite:
+            raise _exists(target)
+        if not target.parent.is_dir():
+            raise OutputError(f"{target}: there is no folder {target.parent}")
+    except OSError as error:
+        raise OutputError(f"{target}: {cause_of(error)}") from error
+
+
+def write_bytes(path: StrPath, data: bytes | memoryview, *, overwrite: bool = False) -> None:
+    """Write a file, whole or not at all; see `atomic_output`."""
+    with atomic_output(path, overwrite=overwrite) as fp:
+        fp.write(data)
+
+
+@contextmanager
+def atomic_output(path: StrPath, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when the block ends without an error.
+
+    Bytes go to a hidden file in the same folder, are flushed to the disk, and
+    take the name in one step; after an error, or an interruption, nothing is
+    left. Permission bits are those of any new file. A symbolic link is followed.
+
+    Raises:
+        OutputError: as `check_output`; or writing fails.
+    """
+    check_output(path, overwrite=overwrite)
+    target = Path(os.path.realpath(path))
+    hidden = target.with_name(f".aecodec-{unfinished_tag.get()}{secrets.token_hex(6)}.part")
+    try:
+        with open(hidden, "xb") as fp:
+            yield fp
+            fp.flush()
+            os.fsync(fp.fileno())
+        if overwrite:
+            os.replace(hidden, target)
+        else:
+            _rename_new(hidden, target)
+    except FileExistsError as error:
+        raise _exists(target) from error
+    except OSError as error:
+        raise OutputError(f"{os.fspath(path)}: {cause_of(error)}") from error
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def _rename_new(source: Path, target: Path) -> None:
+    """Rename without ever replacing a file that appeared meanwhile, where the disk can do that."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here (FAT, some network disks)
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.replace(source, target)
+
+
+def _exists(target: Path) -> OutputError:
+    return OutputError(f"{target}: exists already; -f (overwrite=True) replaces it")
