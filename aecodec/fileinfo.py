@@ -96,7 +96,8 @@ def info(src: StrPath | bytes | BinaryIO, *, limits: Limits | None = None) -> Fi
 def stream_name(fp: BinaryIO) -> str | None:
     """What to call an open file in messages; None for one in memory or without a name."""
     name = getattr(fp, "name", None)
-    return name if isinstance(name, str) else None  # temporary files have a number
+    # a temporary file has a number
+    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
 
 
 def mode(header: Header) -> str:

@@ -7,7 +7,8 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,22 +86,8 @@ def read_image_file(path: StrPath, *, limits: Limits | None = None) -> ImageFile
         MissingDependencyError: 16-bit colour needs the extra `aecodec[deep]`.
     """
     limits = limits or Limits()
-    name = os.fspath(path)
-    try:
-        with open(path, "rb") as fp:
-            try:
-                return _read(fp, name, limits)
-            except (AecError, MemoryError):
-                raise
-            except Image.DecompressionBombError as error:
-                raise LimitError(f"{name}: {error}") from error
-            except UnidentifiedImageError as error:
-                raise InputError(f"{name}: {_not_an_image(fp)}") from error
-            except Exception as error:  # decoders raise what they happen upon
-                cause = str(error) or type(error).__name__
-                raise InputError(f"{name}: the image is damaged: {cause}") from error
-    except OSError as error:
-        raise InputError(f"{name}: {cause_of(error)}") from error
+    with _opened(path, limits) as (fp, image):
+        return _read(fp, image, os.fspath(path), limits)
 
 
 def read_shape(path: StrPath) -> tuple[int, int, int]:
@@ -110,18 +97,10 @@ def read_shape(path: StrPath) -> tuple[int, int, int]:
 
     Raises:
         InputError: no such file, not an image, or a header that is damaged.
+        LimitError: more pixels than the default limits allow.
     """
-    name = os.fspath(path)
-    try:
-        with open(path, "rb") as fp, _open(fp, Limits()) as image:
-            return *image.size, _bits(image)
-    except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not an image, or of a kind that Pillow does not read") from error
-    except OSError as error:
-        raise InputError(f"{name}: {cause_of(error)}") from error
-    except Exception as error:  # decoders raise what they happen upon
-        cause = str(error) or type(error).__name__
-        raise InputError(f"{name}: the image is damaged: {cause}") from error
+    with _opened(path, Limits()) as (_, image):
+        return *image.size, _bits(image)
 
 
 def writer_for(path: StrPath, *, mode: str = "RGB", depth: int = 8) -> tuple[str, dict[str, Any]]:
@@ -213,24 +192,45 @@ def _open(fp: BinaryIO, limits: Limits) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _read(fp: BinaryIO, name: str, limits: Limits) -> ImageFile:
-    with _open(fp, limits) as image:
-        width, height = image.size
-        if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-            raise LimitError(
-                f"{name}: {width} x {height} pixels; the limits are {limits.max_pixels} pixels "
-                f"and {limits.max_side} a side"
-            )
-        bits, tiles = _bits(image), list(getattr(image, "tile", ()))  # gone after loading
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1:
-            log.info("%s: only the first of %d frames is read", name, frames)
-        image.load()  # before EXIF, which may stand behind the pixels
-        where = f"{name}: "
-        samples = deep.read(fp, image, tiles, where) if _is_cut(image, bits) else None
-        if samples is None:
-            samples = _samples(image, bits, where)
-        return ImageFile(upright(samples, orientation(image)), collect(image))
+@contextmanager
+def _opened(path: StrPath, limits: Limits) -> Iterator[tuple[BinaryIO, Image.Image]]:
+    """A file, and what Pillow makes of it; whatever goes wrong there or inside names the file."""
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as fp:
+            try:
+                with _open(fp, limits) as image:
+                    yield fp, image
+            except (AecError, MemoryError):
+                raise
+            except Image.DecompressionBombError as error:
+                raise LimitError(f"{name}: {error}") from error
+            except UnidentifiedImageError as error:
+                raise InputError(f"{name}: {_not_an_image(fp)}") from error
+            except Exception as error:  # decoders raise what they happen upon
+                cause = str(error) or type(error).__name__
+                raise InputError(f"{name}: the image is damaged: {cause}") from error
+    except OSError as error:
+        raise InputError(f"{name}: {cause_of(error)}") from error
+
+
+def _read(fp: BinaryIO, image: Image.Image, name: str, limits: Limits) -> ImageFile:
+    width, height = image.size
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        raise LimitError(
+            f"{name}: {width} x {height} pixels; the limits are {limits.max_pixels} pixels "
+            f"and {limits.max_side} a side"
+        )
+    bits, tiles = _bits(image), list(getattr(image, "tile", ()))  # gone after loading
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        log.info("%s: only the first of %d frames is read", name, frames)
+    image.load()  # before EXIF, which may stand behind the pixels
+    where = f"{name}: "
+    samples = deep.read(fp, image, tiles, where) if _is_cut(image, bits) else None
+    if samples is None:
+        samples = _samples(image, bits, where)
+    return ImageFile(upright(samples, orientation(image)), collect(image))
 
 
 def _is_cut(image: Image.Image, bits: int) -> bool:

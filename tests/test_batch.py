@@ -173,6 +173,18 @@ def test_failures_do_not_stop_the_others(tree, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.aec"}
 
 
+def test_a_region_outside_of_a_picture_names_its_file(tree, tmp_path):
+    compress_many([tree], tmp_path / "coded", recursive=True)
+    found = decompress_many(
+        [tmp_path / "coded"], tmp_path / "out", recursive=True, region=(0, 0, 60, 60)
+    )
+    for outcome in found:
+        if "three" in outcome.source:  # 50 x 40 pixels
+            assert str(outcome.error).startswith(f"{outcome.source}: region 0,0,60,60")
+        else:
+            assert outcome.status == "done"
+
+
 def test_existing_outputs(tree, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -123,6 +123,10 @@ def test_info_is_the_same_of_a_path_bytes_and_an_open_file(coded):
         fp.seek(0)
         found = aecodec.info(fp)
         assert fp.tell() == 0
+        fp.seek(3)
+        with pytest.raises(aecodec.FormatError, match="photo"):
+            aecodec.info(fp)
+        assert fp.tell() == 3  # left where it stood
     assert found == aecodec.info(path) == aecodec.info(str(path)) == aecodec.info(path.read_bytes())
 
 

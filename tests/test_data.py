@@ -16,7 +16,7 @@ from skimage import data as pictures
 from aecodec.errors import InputError, MissingDependencyError, TrainingError
 from aecodec.train.augment import PROBABILITIES, AugmentConfig, change
 from aecodec.train.dataset import Batch, FolderDataset, generator
-from aecodec.train.files import find_images, split
+from aecodec.train.files import classes, find_images, label, split
 from aecodec.train.prepare import DataConfig, prepare, to_samples
 from aecodec.train.source import FolderSource
 
@@ -145,6 +145,17 @@ def test_batches_depend_on_seed_step_and_rank_alone(folder: Path) -> None:
         FolderSource(dataset(folder, ALL), 5, seed=3, rank=1, world=2),
     ):
         assert not equal(other.batch_at(3), alone[3])
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    shown = tmp_path / "fur" / "cat.png"
+    for path in (shown, tmp_path / ".thumbs" / "cat.png", tmp_path / "fur" / ".cat.png"):
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(path)
+    (tmp_path / "fur" / "folder.png").mkdir()
+    assert find_images(tmp_path) == [shown]
+    assert label(shown, tmp_path, classes(tmp_path)) == 0
+    assert label(tmp_path / ".thumbs" / "cat.png", tmp_path, classes(tmp_path)) == -1
 
 
 def test_workers_leave_the_random_numbers_of_training_alone(folder: Path) -> None:

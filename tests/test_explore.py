@@ -114,6 +114,14 @@ def test_other_files_are_no_tables(tmp_path, name):
         Latents.load(tmp_path / name)
 
 
+def test_a_table_cut_short_is_named(table, tmp_path):
+    path = tmp_path / "cut.npz"
+    table.save(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"cut\.npz: not a file of latents"):
+        Latents.load(path)
+
+
 def test_a_list_and_a_limit_choose_images(model, folder, tmp_path):
     listed = tmp_path / "test_files.txt"
     listed.write_text("red/3.png\nblue/1.png\n")

@@ -266,7 +266,11 @@ def test_images_are_found_and_read_as_rgb(tmp_path: Path) -> None:
     assert [p.name for p in find_images(tmp_path, 2)] == ["a.PNG", "b.png"]
     assert (load_image(tmp_path / "b.png") == 9).all()
     assert load_image(tmp_path / "b.png").shape == (3, 4, 3)
-    with pytest.raises(InputError, match="8-bit"):
+    with pytest.raises(InputError, match="16 bits"):
         load_image(tmp_path / "deep.png")
     with pytest.raises(InputError, match="broken"):
         load_image(tmp_path / "broken.png")
+    whole = (tmp_path / "a.PNG").read_bytes()
+    (tmp_path / "odd.png").write_bytes(whole.replace(b"IDAT", b"ID\0T"))
+    with pytest.raises(InputError, match="odd"):
+        load_image(tmp_path / "odd.png")

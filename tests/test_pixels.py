@@ -181,8 +181,9 @@ def test_a_damaged_image_is_read_or_refused(tmp_path_factory, data):
 def test_too_many_pixels_are_refused_before_they_are_read(tmp_path):
     path = tmp_path / "bomb.ppm"
     path.write_bytes(b"P6 100000 100000 255\n")
-    with pytest.raises(LimitError, match=r"bomb\.ppm"):
-        pixels.read_image(path)
+    for read in (pixels.read_image, pixels.read_shape):
+        with pytest.raises(LimitError, match=r"bomb\.ppm"):
+            read(path)
     path.write_bytes(b"P6 12000 12000 255\n")  # where Pillow would only warn
     with pytest.raises(InputError, match="truncated"):
         pixels.read_image(path)

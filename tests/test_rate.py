@@ -100,6 +100,13 @@ def test_targets_out_of_reach_name_the_range(photo: np.ndarray) -> None:
         aecodec.encode(photo, target_psnr=70)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["target_size", "target_bpp", "target_psnr", "max_error"])
+def test_aims_that_are_no_numbers(photo: np.ndarray, name: str, value: float) -> None:
+    with pytest.raises(InputError, match=name):
+        aecodec.encode(photo, **{name: value})
+
+
 def test_one_aim_at_a_time(photo: np.ndarray) -> None:
     with pytest.raises(InputError, match="one of"):
         aecodec.encode(photo, 50, target_psnr=35)

@@ -18,7 +18,7 @@ from train_files import HYPERPRIOR, write_config, write_images
 
 from aecodec.codec import Codec
 from aecodec.container import parse
-from aecodec.errors import TrainingError
+from aecodec.errors import OutputError, TrainingError
 from aecodec.model.config import ModelConfig
 from aecodec.model.likelihood import gaussian_bits
 from aecodec.train.config import TrainConfig
@@ -26,7 +26,8 @@ from aecodec.train.export import export
 from aecodec.train.loop import Trainer
 from aecodec.train.losses import LossConfig
 from aecodec.train.muon import orthogonalise
-from aecodec.train.patches import PatchSource, split
+from aecodec.train.patches import PatchSource, load_image, split
+from aecodec.train.prepare import DataConfig
 from aecodec.train.tables import frequencies
 from aecodec.train.tasks.hyperprior import draw_qualities
 
@@ -149,6 +150,39 @@ def test_patches_are_pieces_of_the_images(tmp_path: Path) -> None:
             )
         )
         assert found
+
+
+def test_training_sees_pictures_upright_and_passes_over_what_is_none(
+    photo: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(photo[:, :, 0]).save(tmp_path / "gray.png")
+    (tmp_path / "bomb.png").write_bytes(b"P6 100000 100000 255\n")
+    turned, gray, bomb = (
+        load_image(tmp_path / f"{name}.png", DataConfig()) for name in ("turned", "gray", "bomb")
+    )
+    np.testing.assert_array_equal(turned, np.rot90(photo, -1))
+    np.testing.assert_array_equal(gray, photo[:, :, :1].repeat(3, axis=2))
+    assert bomb is None
+    assert "bomb.png" in caplog.text
+
+
+def test_tables_are_counted_on_what_can_be_used(trained: Path, tmp_path: Path) -> None:
+    folder, weights = tmp_path / "images", tmp_path / "small.safetensors"
+    folder.mkdir()
+    for i in range(8):  # some are held out
+        Image.new("RGB", (40, 12)).save(folder / f"flat-{i}.png")
+    with pytest.raises(TrainingError, match=r"none of \d images"):
+        export(trained, folder, weights, description="")
+    assert not weights.exists()
+    for i in range(8):
+        Image.new("RGB", (40, 20)).save(folder / f"larger-{i}.png")
+    export(trained, folder, weights, description="", refined=2)
+    assert Codec(weights).model_id
+    with pytest.raises(OutputError, match="there is no folder"):
+        export(trained, folder, tmp_path / "none" / "small.safetensors", description="")
 
 
 def test_sampling_weights_are_obeyed(tmp_path: Path) -> None:
