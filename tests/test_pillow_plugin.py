@@ -137,6 +137,25 @@ def test_what_cannot_be_coded_is_an_oserror() -> None:
         Image.new("RGB", (8, 8)).save(io.BytesIO(), "AEC", quality=500)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])
+def test_files_larger_than_their_samples(mode: str, photo: np.ndarray, tmp_path: Path) -> None:
+    """Pillow maps files of raw samples into memory by their names; these are none."""
+    image = Image.fromarray(photo).convert("RGBA" if mode == "RGBA" else "L")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    image.save(tmp_path / "large.aec", xmp=b" " * 2 * photo.nbytes)
+    with Image.open(tmp_path / "large.aec") as back:
+        scale = 257 if mode == "I;16" else 1
+        assert psnr(np.asarray(back) / scale, np.asarray(image) / scale) > 30
+    image.save(tmp_path / "full.aec", quality=95)
+    shown = []
+    for source in (tmp_path / "full.aec", io.BytesIO((tmp_path / "full.aec").read_bytes())):
+        with Image.open(source) as back:
+            assert back.draft(None, (40, 30)) is not None
+            shown.append(np.asarray(back))
+    np.testing.assert_array_equal(*shown)
+
+
 def test_the_bomb_check_works(coded: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(Image.DecompressionBombError):

@@ -100,6 +100,9 @@ class AecImageFile(ImageFile.ImageFile):
             self._decoded = True
         return super().load()
 
+    def load_seek(self, pos: int) -> None:
+        """Nothing: samples lie in memory. Without this method Pillow would map the file instead."""
+
 
 def _pillow_decides() -> Limits:
     """No limit of pixels: Pillow checks for decompression bombs itself."""
