@@ -65,7 +65,7 @@ def anneal(
             if fixed is None:
                 side, bits = _expected_side(objective, z, _temperature(done / _Z_FIXED))
             else:
-                side, bits = fixed, torch.zeros((), device=u.device)
+                side, bits = fixed, u.new_zeros(())
             given = objective.quantiser.relaxed(side[None], objective.quality, objective.size)
             loss = _expected(objective, given, u, curvature, _temperature(done))
             optimiser.zero_grad()

@@ -27,6 +27,7 @@ from .depthcoding import DepthEncoding
 from .encoder import Encoding
 from .errors import FormatError, InputError, ModelMismatchError, naming
 from .layout import DEPTH, PREVIEW, PREVIEW_SCALE, Rect
+from .model.precision import undisturbed
 from .model.quantiser import Symbols
 from .model.vector_network import open_network
 from .parallel import Workers
@@ -69,7 +70,8 @@ class Codec:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
         self.threads = threads
-        self.network = open_network(model, device=device, precision=precision)
+        with undisturbed(inference=False):  # effort takes gradients through it
+            self.network = open_network(model, device=device, precision=precision)
 
     @property
     def model_id(self) -> str:
@@ -126,7 +128,7 @@ class Codec:
             aim, image, effort=effort, metadata=metadata, preview=preview, progress=progress
         )
 
-    @torch.inference_mode()
+    @undisturbed()
     def encode_to(
         self,
         aim: Aim,
@@ -207,7 +209,7 @@ class Codec:
         """
         return [self.decode(f, name=f"file {i}", **options) for i, f in enumerate(files)]
 
-    @torch.inference_mode()
+    @undisturbed()
     def decode(
         self,
         data: bytes | AecFile,
@@ -253,7 +255,7 @@ class Codec:
             image = self._shown(file, source, wanted, progress)
         return upright(image, header.orientation)
 
-    @torch.inference_mode()
+    @undisturbed()
     def recover(
         self,
         data: bytes,
@@ -289,7 +291,7 @@ class Codec:
         image = self._shown(file, source, wanted, progress, lost)
         return upright(image, file.header.orientation), sorted(set(lost))
 
-    @torch.inference_mode()
+    @undisturbed()
     def symbols(self, data: bytes | AecFile, *, name: str | None = None) -> list[Symbols]:
         """The integers of every chunk, without running the synthesis transform.
 
@@ -298,6 +300,7 @@ class Codec:
         """
         return list(self._integers(data, name))
 
+    @undisturbed()
     def verify(self, data: bytes | AecFile, *, name: str | None = None) -> None:
         """Check that a file decodes to exactly the integers that were coded.
 

@@ -114,7 +114,8 @@ def _join(
     if first is not None and tiles.positions(rects[under[0]]) == outer:
         return first  # a chunk without neighbours
     channels = network.latent_channels  # last in memory, as the transform wants them
-    y = torch.zeros(*tiles.size(outer), channels, device=network.device).permute(2, 0, 1)
+    shape = (*tiles.size(outer), channels)
+    y = torch.zeros(shape, dtype=torch.float32, device=network.device).permute(2, 0, 1)
     for number in under:
         core, place = cores[number], tiles.positions(rects[number])
         part = tiles.overlap(place, outer)

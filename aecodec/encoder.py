@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -191,7 +190,7 @@ class Encoding:
         parts = [self._analysed(windows[0]), *(part() for part in beside)]
         core = tiles.bounds([window.core for window in windows])
         area = tiles.bounds([window.outer for window in windows]) if self._effort else core
-        y = torch.empty(len(parts[0]), *tiles.size(area), device=self._network.device)
+        y = parts[0].new_empty(len(parts[0]), *tiles.size(area))
         if self._effort:
             for window, part in zip(windows, parts, strict=True):
                 y[tiles.latents_within(window.outer, area)] = part

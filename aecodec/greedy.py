@@ -66,7 +66,7 @@ def round_greedily(
             move = torch.where(saved > gain, float(step), move)
             gain = torch.maximum(gain, saved)
         coded = (index >= objective.skip).to(y.device)
-        chance = torch.rand(move.shape, generator=rng, device=y.device)
+        chance = torch.rand(move.shape, generator=rng, dtype=torch.float32, device=y.device)
         moved = (move != 0) & coded & (chance < _MOVED_AT_ONCE)
         latents = torch.where(moved, decoded / given.inverse + move, latents)
         strength[moved] = 0.0

@@ -138,7 +138,7 @@ class Objective:
         variable = decoded.detach().requires_grad_(needed)
         with torch.set_grad_enabled(needed):
             error = self.error(variable)
-        slope = torch.autograd.grad(error, variable)[0] if needed else torch.zeros(())
+        slope = torch.autograd.grad(error, variable)[0] if needed else error.detach()
         return float(error.detach()), slope
 
     def measure_curvature(
@@ -155,7 +155,7 @@ class Objective:
             step: (C, 1, 1) the unit of each channel.
             rng: of the direction.
         """
-        sign = torch.rand(decoded.shape, generator=rng, device=decoded.device).round() * 2 - 1
+        sign = torch.empty_like(decoded).uniform_(generator=rng).round() * 2 - 1
         difference = self.slope(decoded + sign * step / 2)[1] - slope
         each: Tensor = difference * sign * step * 2
         total, seen = each.sum(dim=(1, 2), keepdim=True), self._visibility
@@ -166,7 +166,7 @@ class Objective:
     def _visibility(self) -> Tensor:
         """Which part of its 16×16 pixels every position of y can see: (h, w)."""
         if self._seen is None:
-            return torch.ones(self.size, device=self.y.device)
+            return self.y.new_ones(self.size)
         missing = [STRIDE * n - m for n, m in zip(self.size, self._seen.shape, strict=True)]
         padded = F.pad(self._seen[None].float(), (0, missing[1], 0, missing[0]))
         return F.avg_pool2d(padded, STRIDE)[0]

@@ -202,7 +202,7 @@ class HyperpriorModel(LatentModel):
         return self._synthesise(torch.cat(y), index / QUALITY_STEPS)
 
     def _synthesise(self, y: Tensor, quality: float) -> Tensor:
-        q = torch.full((1,), quality, device=self.device)
+        q = torch.full((1,), quality, dtype=torch.float32, device=self.device)
         pixels: Tensor = self.module.synthesis(y, q)
         return pixels.clamp(-0.5, 0.5)
 
@@ -225,7 +225,7 @@ def _draw_latents(
 
     def residual(p: int, mean: Tensor, known: list[Tensor]) -> Tensor:
         index = given.index(p, known)
-        q = torch.zeros(index.shape)
+        q = torch.zeros(index.shape, dtype=torch.float32)
         for i in torch.unique(index).tolist():
             if i >= tables.skip:
                 here = index.cpu() == i

@@ -54,6 +54,7 @@ class Network:
         self.dtype = pick_precision(precision, self.device)
         with torch.random.fork_rng(devices=[]):  # initialised, then overwritten: 0.1 s, where
             net = Autoencoder(self.config, scale_head=False)  # the meta device takes 1.4 s
+        net.float()  # whatever the caller's default
         weights = {k: v.float() for k, v in part(tensors, "net.").items()}
         net.load_state_dict(weights, strict=True)
         head = IntegerScaleHead(part(tensors, "scale_head."), self.device)
@@ -126,7 +127,7 @@ class Network:
 
     def decode(self, latents: Tensor, quality: float, margins: Margins = NO_MARGINS) -> Tensor:
         """ŷ (1, C, H, W) float32, quality in [0, 7] -> (1, 3, 16h, 16w) float32."""
-        q = torch.full((1,), quality, device=self.device)
+        q = latents.new_full((1,), quality)
         latents = latents.contiguous(memory_format=torch.channels_last)
         x: Tensor = self._net.synthesis(latents, q, margins)
         return x

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import torch
 
 from ..errors import InputError
@@ -54,3 +57,31 @@ def exact_enough(name: str) -> str:
     if name == "bfloat16":
         raise InputError("models for depth run in float32 or float64, not in bfloat16")
     return "float32" if name == "auto" else name
+
+
+@contextmanager
+def undisturbed(*, inference: bool = True) -> Iterator[None]:
+    """Compute as if the caller had set nothing: no autocast, no other default device.
+
+    Files must not depend on what else a program does with torch. Threads of our own start
+    without such settings.
+
+    Args:
+        inference: whether in inference mode, or, to make what gradients may pass through, not.
+
+    Raises:
+        MemoryError: there is not enough memory, of whatever device.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(inference))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        try:
+            yield
+        except RuntimeError as error:  # which torch raises of memory, too
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise MemoryError(str(error)) from error
+            raise

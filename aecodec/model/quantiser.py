@@ -102,7 +102,7 @@ class Conditions:
         size: tuple[int, int],
     ) -> None:
         device = network.encoder_gain.log_rows.device
-        q = torch.full((1,), quality / QUALITY_STEPS, device=device)
+        q = network.encoder_gain.log_rows.new_full((1,), quality / QUALITY_STEPS)
         self._scales_of = scales_of
         channels = network.config.latent_channels
         order = slots(channels, len(contexts)).to(device)
@@ -203,7 +203,7 @@ class Quantiser:
 
     def side(self, y: Tensor, quality: int) -> Tensor:
         """z (Cz, h, w) of one chunk y (C, H, W) at a stored quality, before it is rounded."""
-        q = torch.full((1,), quality / QUALITY_STEPS, device=y.device)
+        q = y.new_full((1,), quality / QUALITY_STEPS)
         gained = y[None] * self._net.encoder_gain(q)
         h, w = hyper_shape(y.shape[1], y.shape[2])
         missing = (0, w * HYPER_STRIDE - y.shape[2], 0, h * HYPER_STRIDE - y.shape[1])

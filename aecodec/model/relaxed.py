@@ -46,7 +46,7 @@ class RelaxedScaleHead:
 
     def chunk(self, z: Tensor, quality: int, size: tuple[int, int]) -> RelaxedScales:
         """The scales of one chunk, (H, W) positions of y, for ẑ (1, Cz, ⌈H/4⌉, ⌈W/4⌉)."""
-        q = torch.full((1,), quality / QUALITY_STEPS, device=z.device)
+        q = z.new_full((1,), quality / QUALITY_STEPS)
         h = z.clamp(-self._limit, self._limit)
         for weight, rows in list(zip(self._weights, self._biases, strict=True))[:-1]:
             h = F.conv2d(h, weight, padding=weight.shape[-1] // 2) + interpolate_rows(rows, q)
