@@ -219,7 +219,8 @@ def compress(
 
     aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
     check_output(dst, overwrite=overwrite, source=src)
-    if Path(dst).suffix.lower() in pixels.WRITERS:
+    ending = Path(dst).suffix.lower()
+    if ending not in ("", ".aec") and ending in pixels.image_endings():  # those take a while
         raise OutputError(f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec")
     image = pixels.read_image_file(src, limits=limits)
     codec = _codec(model, device, threads)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from aecodec.errors import (
     ChecksumError,
     FormatError,
     InputError,
+    LimitError,
     TruncatedError,
     VersionError,
 )
@@ -107,7 +109,9 @@ def serialise(file: AecFile) -> bytes:
         InputError: a field is out of its range, the number of chunks or alpha planes
             is not what the header implies, one is marked damaged, or a metadata type
             is malformed or critical (version 1 defines no critical ones).
+        LimitError: more metadata than readers accept by default.
     """
+    _check_metadata(file.metadata)
     head = bytearray(write_fields(file.header))
     rows, cols = grid_shape(file.header)
     if len(file.chunks) != rows * cols:
@@ -126,14 +130,23 @@ def serialise(file: AecFile) -> bytes:
     parts += [chunk.payload for chunk in file.chunks]
     parts += planes
     for item in file.metadata:
+        body = item.type + write_varint(len(item.data)) + item.data
+        parts += [body, struct.pack("<I", zlib.crc32(body))]
+    return b"".join([*parts, _END])
+
+
+def _check_metadata(items: Sequence[Metadata]) -> None:
+    for item in items:
         if not _is_type(item.type):
             raise InputError(f"metadata type {item.type!r} is not a letter and 3 ASCII characters")
         if item.type[:1].isupper():
             raise InputError(f"metadata type {item.type!r} is critical; version {VERSION} has none")
-        require(f"length of metadata {item.type!r}", len(item.data), 0, U32_MAX)
-        body = item.type + write_varint(len(item.data)) + item.data
-        parts += [body, struct.pack("<I", zlib.crc32(body))]
-    return b"".join([*parts, _END])
+    total, limits = sum(len(item.data) for item in items), DEFAULT_LIMITS
+    if total > limits.max_metadata or len(items) > limits.max_metadata_chunks:
+        raise LimitError(
+            f"{len(items)} items of metadata take {total} bytes; files hold at most "
+            f"{limits.max_metadata_chunks} items of {limits.max_metadata} bytes together"
+        )
 
 
 def _planes(file: AecFile) -> list[bytes]:
@@ -151,6 +164,9 @@ def _header_info(cur: Cursor, limits: Limits) -> HeaderInfo:
     header = read_fields(cur, limits)
     rows, cols = grid_shape(header)
     cur.within("number of chunks", rows * cols, limits.max_chunks)
+    side = 1 << header.chunk_log2
+    largest = min(side, header.width) * min(side, header.height)
+    cur.within("pixels of a chunk", largest, limits.max_chunk_pixels)
     shortest = _MIN_ENTRY + (1 if header.alpha else 0)
     cur.need(rows * cols * shortest + 4, f"a table of {rows * cols} chunks")
     table = []
@@ -185,7 +201,7 @@ def parse_header(
         TruncatedError: the data ends within the header or the table.
         ChecksumError: the header is damaged.
         FormatError: a field has a value the format does not allow.
-        LimitError: size or number of chunks is over the limits.
+        LimitError: the size, or the number or size of chunks, is over the limits.
     """
     return _header_info(Cursor(data, name), limits)
 

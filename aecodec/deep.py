@@ -18,7 +18,7 @@ from PIL import Image
 
 from aecodec.errors import MissingDependencyError, UnsupportedImageError
 from aecodec.layout import EXIF, ICC, XMP, Metadata
-from aecodec.metadata import first
+from aecodec.metadata import first, upright
 from aecodec.samples import Samples
 
 log = logging.getLogger("aecodec")
@@ -121,7 +121,7 @@ def encode(kind: str, samples: Samples, metadata: Iterable[Metadata], where: str
     Raises:
         MissingDependencyError: the packages are not installed.
     """
-    items = list(metadata)
+    items = list(upright(metadata)[1])
     require(kind, where)
     if kind == "PPM":
         if items:
@@ -154,8 +154,9 @@ def _encode_tiff(samples: Samples, items: list[Metadata], where: str) -> bytes:
     import tifffile
 
     if first(items, EXIF):
-        log.info("%seXIF cannot be kept in a TIFF file of 16-bit colour", where)
+        log.info("%sEXIF cannot be kept in a TIFF file of 16-bit colour", where)
     if samples.shape[2] == 2:  # gray with alpha, which Pillow does not read
+        log.info("%swritten as RGBA: few programs read TIFF files of gray with alpha", where)
         samples = samples[:, :, [0, 0, 0, 1]]
     xmp = first(items, XMP)
     buffer = io.BytesIO()

@@ -53,6 +53,7 @@ class Limits:
         max_chunks: chunks implied by size and chunk side.
         max_metadata: all metadata data together, in bytes.
         max_metadata_chunks: number of metadata chunks.
+        max_chunk_pixels: of the largest chunk; memory grows with it.
     """
 
     max_pixels: int = 178_956_970
@@ -60,6 +61,7 @@ class Limits:
     max_chunks: int = 1 << 18
     max_metadata: int = 16 << 20
     max_metadata_chunks: int = 1024
+    max_chunk_pixels: int = 1 << 24
 
 
 DEFAULT_LIMITS = Limits()

@@ -10,6 +10,7 @@ import logging
 import re
 import struct
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 from PIL import Image, PngImagePlugin
@@ -25,19 +26,16 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))([2-8])")
 _DIRECTORIES = (0x8769, 0x8825)  # Exif and GPS, of which IFD0 holds the places
 _UNIT, _NO_UNIT = 296, 1
 _RESOLUTION = (282, 283, _UNIT)
-#: Tags of a TIFF file that say nothing about how its samples lie: description, maker,
-#: model, resolution, software, date, artist, host, copyright.
-_OF_THE_PICTURE = (270, 271, 272, *_RESOLUTION, 305, 306, 315, 316, 33432)
+#: Tags of a TIFF file that say nothing about how its samples lie: resolution, and texts, which
+#: are description, maker, model, software, date, artist, host, copyright.
+_TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432)
 _EXIF_HEADER = b"Exif\x00\x00"  # of JPEG's APP1 segment; not stored
 _XMP_TAG = 700  # TIFF
 _PNG_XMP = "XML:com.adobe.xmp"
 
-#: What Pillow writes into which format.
-_CARRIERS = {
-    EXIF: {"PNG", "JPEG", "WEBP", "TIFF"},
-    ICC: {"PNG", "JPEG", "WEBP", "TIFF"},
-    XMP: {"PNG", "JPEG", "WEBP", "TIFF"},
-}
+_CARRIERS = ("PNG", "JPEG", "WEBP", "TIFF")  # formats that Pillow writes all of these into
+_NAMES = {EXIF: "EXIF", ICC: "ICC profile", XMP: "XMP"}
+_LONGEST_IN_JPEG = {"exif": 65533, "xmp": 65533 - 29}  # what its segments take
 
 
 def orientation(image: Image.Image) -> int:
@@ -88,17 +86,24 @@ def _exif(image: Image.Image) -> bytes:
         return raw
     found = _tags(image)
     if image.format == "TIFF":  # where the same tags describe the file, too
-        tags, found = found, Image.Exif()
-        found.update({tag: tags[tag] for tag in _OF_THE_PICTURE if tag in tags})
+        found = _of_the_picture(found)
         if found.get(_UNIT) == _NO_UNIT:
             for tag in _RESOLUTION:
                 found.pop(tag, None)
-        for pointer in _DIRECTORIES:
-            if directory := tags.get_ifd(pointer):
-                found.get_ifd(pointer).update(directory)
-                found[pointer] = directory
     found.pop(_ORIENTATION, None)
     return found.tobytes().removeprefix(_EXIF_HEADER) if found else b""
+
+
+def _of_the_picture(tags: Image.Exif) -> Image.Exif:
+    """What of the tags tells of a picture, and not of the file that held it."""
+    found = Image.Exif()
+    found.update({tag: tags[tag] for tag in _TEXTS if isinstance(tags.get(tag), str)})
+    found.update({tag: tags[tag] for tag in _RESOLUTION if isinstance(tags.get(tag), Real)})
+    for pointer in _DIRECTORIES:
+        if directory := tags.get_ifd(pointer):
+            found.get_ifd(pointer).update(directory)
+            found[pointer] = directory
+    return found
 
 
 def upright(items: Iterable[Metadata]) -> tuple[int, tuple[Metadata, ...]]:
@@ -145,6 +150,11 @@ def _orientation_entry(raw: bytes) -> int | None:
     return None
 
 
+def named(items: Iterable[Metadata]) -> str:
+    """What items are called in messages."""
+    return ", ".join(_NAMES.get(item.type, item.type.decode("ascii")) for item in items)
+
+
 def first(items: Iterable[Metadata], kind: bytes) -> bytes | None:
     """The data of the first item of a type."""
     return next((item.data for item in items if item.type == kind), None)
@@ -166,12 +176,14 @@ def info(items: Iterable[Metadata]) -> dict[str, bytes]:
 def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, Any]:
     """Arguments for Pillow's `save` in a format; what it cannot carry is logged."""
     items = [item for item in items if item.type != PREVIEW]
-    lost = [i.type.decode() for i in items if kind not in _CARRIERS.get(i.type, set())]
+    lost = [i for i in items if kind not in _CARRIERS or i.type not in _NAMES]
     if lost:
-        log.info("%s: %s cannot be kept in a %s file", name, ", ".join(lost), kind)
-    options: dict[str, Any] = {}
-    if kind in _CARRIERS[EXIF]:
-        options = dict(info(items))
+        log.info("%s: %s cannot be kept in a %s file", name, named(lost), kind)
+    options: dict[str, Any] = dict(info(items)) if kind in _CARRIERS else {}
+    for key, longest in _LONGEST_IN_JPEG.items():
+        if kind == "JPEG" and len(options.get(key, b"")) > longest:
+            log.info("%s: %s is too long for a JPEG file and left out", name, key.upper())
+            del options[key]
     if kind == "WEBP" and options.get("icc_profile", b"")[16:20] == b"GRAY":
         log.info("%s: a gray ICC profile cannot be kept in a WEBP file, which is RGB", name)
         del options["icc_profile"]
@@ -184,6 +196,8 @@ def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, A
         exif = Image.Exif()
         try:
             exif.load(options.get("exif", b""))
+            exif = _of_the_picture(exif)
+            exif.tobytes()  # or they cannot be written
         except Exception as error:  # noqa: BLE001 - as in _tags
             log.info("%s: the EXIF data cannot be read and are left out: %s", name, error)
             exif = Image.Exif()

@@ -51,6 +51,8 @@ WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 _WITH_ALPHA = ("PNG", "WEBP", "TIFF")  # of the formats in `WRITERS`
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
+#: Formats of Pillow that it only recognises, or needs other programs for.
+_UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _pillow_lock = threading.Lock()
 
 
@@ -101,6 +103,13 @@ def read_shape(path: StrPath) -> tuple[int, int, int]:
     """
     with _opened(path, Limits()) as (_, image):
         return *image.size, _bits(image)
+
+
+def image_endings() -> frozenset[str]:
+    """Endings of the image files that can be read, in lower case."""
+    known = Image.registered_extensions()
+    readable = {end for end, kind in known.items() if kind in Image.OPEN}
+    return frozenset(end for end in readable if known[end] not in _UNREADABLE) - {".aec"}
 
 
 def writer_for(path: StrPath, *, mode: str = "RGB", depth: int = 8) -> tuple[str, dict[str, Any]]:
@@ -163,7 +172,9 @@ def write_image(
             options = options | save_options(kind, metadata, name)
             Image.fromarray(samples).save(buffer, kind, **options)
             data = buffer.getvalue()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except AecError:
+        raise
+    except Exception as error:  # encoders raise what they happen upon
         size = f"{samples.shape[1]} x {samples.shape[0]}"
         raise OutputError(f"{name}: cannot be written as {kind} ({size}): {error}") from error
     write_bytes(path, data, overwrite=overwrite)

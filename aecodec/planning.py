@@ -19,9 +19,6 @@ log = logging.getLogger("aecodec")
 
 AEC = ".aec"
 
-#: Formats of Pillow that it only recognises, or needs other programs for.
-_UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-
 _SHOWN = 3  # collisions in a message
 
 
@@ -159,11 +156,9 @@ def _endings(verb: Verb) -> frozenset[str]:
     """Which files of a folder are taken, by their ending in lower case."""
     if verb != "compress":
         return frozenset({AEC})
-    from PIL import Image
+    from aecodec.pixels import image_endings
 
-    known = Image.registered_extensions()
-    readable = {end for end, kind in known.items() if kind in Image.OPEN}
-    return frozenset(end for end in readable if known[end] not in _UNREADABLE) - {AEC}
+    return image_endings()
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:

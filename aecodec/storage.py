@@ -101,7 +101,8 @@ def is_pattern(name: str) -> bool:
 def walk(folder: str, *, recursive: bool) -> Iterator[tuple[str, PurePosixPath]]:
     """The files of a folder in a fixed order: each one's name, and its path below the folder.
 
-    Hidden files and folders are left out, links to folders are not followed.
+    Hidden files and folders are left out, as are pipes and the like; links to folders are not
+    followed.
 
     Raises:
         InputError: a remote folder cannot be listed.
@@ -119,8 +120,9 @@ def walk(folder: str, *, recursive: bool) -> Iterator[tuple[str, PurePosixPath]]
     for where, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and recursive)
         for name in sorted(names):
-            if not name.startswith("."):
-                path = os.path.join(where, name)
+            path = os.path.join(where, name)
+            # a link that leads nowhere is a file that cannot be read
+            if not name.startswith(".") and (os.path.isfile(path) or not os.path.exists(path)):
                 yield path, PurePosixPath(Path(path).relative_to(folder).as_posix())
 
 

@@ -96,7 +96,7 @@ def files(draw: st.DrawFn) -> c.AecFile:
     return c.AecFile(header, chunks, tuple(draw(st.lists(metadata, max_size=4))), planes)
 
 
-ANY_SIZE = c.Limits(max_pixels=2**64)
+ANY_SIZE = c.Limits(max_pixels=2**64, max_chunk_pixels=2**64)
 
 
 def seal(head: bytes, rest: bytes = b"") -> bytes:

@@ -305,13 +305,26 @@ def test_huge_claims_are_refused_at_once(side: str, coding: int) -> None:
         with pytest.raises(e.LimitError, match="chunks"):
             c.parse(data, limits=c.Limits(max_side=2**32, max_pixels=2**64))
         with pytest.raises(e.TruncatedError, match="table"):
-            c.parse(data, limits=c.Limits(2**64, 2**32, 2**64))
+            c.parse(data, limits=c.Limits(2**64, 2**32, 2**64, max_chunk_pixels=2**64))
         with pytest.raises(e.LimitError):
             c.read_header(io.BytesIO(data))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000  # nothing of the claimed size was ever allocated
+
+
+def test_a_short_file_of_one_large_chunk_is_refused() -> None:
+    data = c.serialise(
+        replace(
+            SMALL,
+            header=replace(SMALL.header, width=5000, height=4000, chunk_log2=13),
+            chunks=SMALL.chunks[:1],
+        )
+    )
+    with pytest.raises(e.LimitError, match="pixels of a chunk: 20000000"):
+        c.parse(data)
+    assert c.parse(data, limits=c.Limits(max_chunk_pixels=20_000_000)).header.width == 5000
 
 
 @pytest.mark.parametrize(

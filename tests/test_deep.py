@@ -286,7 +286,7 @@ def test_metadata_of_deep_files(tmp_path, noise, channels, caplog):
         assert collect(opened) == items
     with caplog.at_level(logging.INFO, logger="aecodec"):
         pixels.write_image(tmp_path / "a.tif", image, metadata=items)
-    assert "a.tif: eXIF cannot be kept" in caplog.text
+    assert "a.tif: EXIF cannot be kept" in caplog.text
     assert pixels.read_image_file(tmp_path / "a.tif").metadata == items[1:]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 import aecodec
-from aecodec import metadata
+from aecodec import metadata, pixels
 from aecodec.container import Metadata, parse
 
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF/></x:xmpmeta>"
@@ -220,3 +220,79 @@ def test_damaged_exif_does_not_stop_the_picture(cat: np.ndarray, tmp_path: Path)
         aecodec.decompress(tmp_path / "a.aec", tmp_path / f"b.{ending}")
         with Image.open(tmp_path / f"b.{ending}") as back:
             assert back.size == (243, 181)
+
+
+def with_exif(cat: np.ndarray, tags: dict[int, object]) -> bytes:
+    """A coded picture whose EXIF data have these tags beside a maker and a directory."""
+    exif = Image.Exif()
+    exif.update({MAKE: "a camera", **tags})
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
+    exif[0x8769] = exif.get_ifd(0x8769)
+    raw = exif.tobytes().removeprefix(b"Exif\0\0")
+    return aecodec.encode(cat, 30, metadata=(Metadata(b"eXIF", raw),))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {0x100: 101, 0x101: 72},
+        {0x106: 6, 0x103: 6, 0x102: (8, 8, 8)},
+        {0x111: 8, 0x117: 3, 0x13D: 2, 0x152: 1, 0x153: 3},
+        {0x010E: 7},
+    ],
+)
+def test_tags_that_describe_a_file_do_not_describe_another(
+    tags: dict[int, object], cat: np.ndarray, tmp_path: Path
+) -> None:
+    """Some cameras write the layout of a TIFF file into the EXIF data of a JPEG."""
+    (tmp_path / "a.aec").write_bytes(data := with_exif(cat, tags))
+    aecodec.decompress(tmp_path / "a.aec", tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as back:
+        assert back.getexif()[MAKE] == "a camera"
+        assert back.getexif().get_ifd(0x8769)[0x9003].startswith("2020")
+        np.testing.assert_array_equal(np.asarray(back), aecodec.decode(data))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_damage_in_exif_costs_the_exif_at_most(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    exif = Image.Exif()
+    exif.update({MAKE: "a camera", 0x011A: 72.0, 0x0128: 2, 0x9003: "2020:01:01 00:00:00"})
+    raw = bytearray(exif.tobytes().removeprefix(b"Exif\0\0"))
+    for _ in range(data.draw(st.integers(1, 6))):
+        raw[data.draw(st.integers(8, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    folder = tmp_path_factory.mktemp("exif")
+    for ending in ("tif", "jpg", "png", "webp"):
+        path = folder / f"a.{ending}"
+        pixels.write_image(path, picture, metadata=(Metadata(b"eXIF", bytes(raw)),))
+        with Image.open(path) as back:
+            assert back.size == (8, 8)
+            assert np.asarray(back).max() <= 1
+
+
+def test_what_is_too_long_for_jpeg_is_left_out(
+    cat: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = (
+        Metadata(b"eXIF", b"II*\0\x08\0\0\0\0\0\0\0\0\0" + bytes(65536)),
+        Metadata(b"xMP ", b" " * 65536),
+        Metadata(b"iCCP", bytes(range(256)) * 300),
+    )
+    with caplog.at_level("INFO", "aecodec"):
+        pixels.write_image(tmp_path / "a.jpg", cat, metadata=items)
+    assert "EXIF is too long" in caplog.text
+    assert "XMP is too long" in caplog.text
+    with Image.open(tmp_path / "a.jpg") as back:
+        assert back.info["icc_profile"] == items[2].data
+
+
+def test_more_metadata_than_readers_accept_is_refused(cat: np.ndarray, tmp_path: Path) -> None:
+    for items in (
+        (Metadata(b"xMP ", bytes((16 << 20) + 1)),),
+        (Metadata(b"note", b""),) * 1025,
+    ):
+        with pytest.raises(aecodec.LimitError, match="items of metadata"):
+            aecodec.encode(cat, 30, metadata=items)
