@@ -5,13 +5,14 @@ Nothing heavy is imported here at module level, so that `info` answers at once.
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header
-from aecodec.errors import OutputError, UnknownModelError, naming
+from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header, salvaged
+from aecodec.errors import FormatError, OutputError, UnknownModelError, naming
 from aecodec.fileinfo import FileInfo, StrPath, info, mode, read_errors, stream_name
 from aecodec.output import check_output, write_bytes
 from aecodec.progress import Progress
@@ -20,6 +21,8 @@ from aecodec.rate import Aim
 if TYPE_CHECKING:
     from aecodec.codec import Codec
     from aecodec.samples import Samples
+
+log = logging.getLogger("aecodec")
 
 DEFAULT_MODEL = "photo"
 
@@ -294,16 +297,26 @@ def decompress(
     return info(data, limits=limits)
 
 
-def rescue(src: StrPath, dst: StrPath, *, overwrite: bool = False, **options: Any) -> list[int]:
-    """Decode what is left of a damaged `.aec` file to an image file, without metadata.
+def rescue(
+    src: StrPath,
+    dst: StrPath,
+    *,
+    strip: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> list[int]:
+    """Decode what is left of a damaged `.aec` file to an image file.
+
+    Of the metadata those are kept that stand in front of the first damage.
 
     Args:
-        src, dst, overwrite: as for `decompress`.
+        src, dst, strip, overwrite: as for `decompress`.
         options: as for `recover`.
 
     Returns:
         Numbers of the lost chunks, which are gray in the picture, or opaque where
-        only alpha is lost.
+        only alpha is lost. Pixels beside a lost chunk may be off, up to the reach of the
+        synthesis transform.
 
     Raises:
         AecError: as `recover` and `decompress`.
@@ -313,10 +326,15 @@ def rescue(src: StrPath, dst: StrPath, *, overwrite: bool = False, **options: An
     pixels.writer_for(dst)
     check_output(dst, overwrite=overwrite, source=src)
     data, name = _load(src)
-    header = parse_header(data, limits=options.get("limits") or Limits(), name=name).header
-    pixels.writer_for(dst, mode=mode(header), depth=header.bit_depth)
+    file = salvaged(data, limits=options.get("limits") or Limits(), name=name)
+    pixels.writer_for(dst, mode=mode(file.header), depth=file.header.bit_depth)
     image, lost = recover(data, name=name, **options)
-    pixels.write_image(dst, image, overwrite=overwrite)
+    if not lost:
+        try:
+            parse(data, limits=options.get("limits") or Limits(), name=name)
+        except FormatError as error:
+            log.info("%s; the picture is whole", error)
+    pixels.write_image(dst, image, metadata=() if strip else file.metadata, overwrite=overwrite)
     return lost
 
 

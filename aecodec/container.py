@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import BinaryIO
 
@@ -240,17 +241,17 @@ def chunk_ok(data: Data, entry: ChunkEntry | AlphaEntry) -> bool:
     return len(payload) == entry.length and zlib.crc32(payload) == entry.payload_crc
 
 
-def _metadata(cur: Cursor, limits: Limits) -> tuple[Metadata, ...]:
+def _metadata(cur: Cursor, limits: Limits) -> Iterator[Metadata]:
     """Read metadata chunks and the end marker."""
-    items: list[Metadata] = []
-    total = 0
+    count = total = 0
     while True:
         start = cur.pos
         cur.need(1, "the end marker")
         if cur.view[start] == _END[0]:
             cur.pos += 1
-            return tuple(items)
-        cur.within("metadata chunks", len(items) + 1, limits.max_metadata_chunks)
+            return
+        count += 1
+        cur.within("metadata chunks", count, limits.max_metadata_chunks)
         kind = cur.take(4, "a metadata chunk")
         if not _is_type(kind):
             raise cur.error(FormatError, f"{kind!r} is not a metadata type", start)
@@ -261,7 +262,7 @@ def _metadata(cur: Cursor, limits: Limits) -> tuple[Metadata, ...]:
         cur.checksum(start, f"metadata {kind!r}")
         if kind[:1].isupper():
             raise cur.error(VersionError, f"unknown critical metadata {kind!r}", start)
-        items.append(Metadata(kind, data))
+        yield Metadata(kind, data)
 
 
 def parse(
@@ -295,7 +296,7 @@ def parse(
     for index, plane in enumerate(info.alpha):
         payload, ok = _payload(cur, plane, f"{what} of chunk {index}", verify)
         alpha.append(payload if ok else None)
-    metadata = _metadata(cur, limits)
+    metadata = tuple(_metadata(cur, limits))
     if cur.left:
         raise cur.error(FormatError, f"{cur.left} bytes after the end of the file")
     return AecFile(info.header, tuple(chunks), metadata, tuple(alpha))
@@ -314,7 +315,9 @@ def _payload(
 
 
 def salvaged(data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None) -> AecFile:
-    """What is left of a damaged or shortened file whose header is whole, without metadata.
+    """What is left of a damaged or shortened file whose header is whole.
+
+    Of the metadata, those in front of the first that is damaged.
 
     Raises:
         FormatError: the header is damaged.
@@ -327,4 +330,11 @@ def salvaged(data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = 
 
     chunks = tuple(Chunk(payload(e), e.symbols_crc, chunk_ok(data, e)) for e in info.entries)
     planes = tuple(payload(e) if chunk_ok(data, e) else None for e in info.alpha)
-    return AecFile(info.header, chunks, alpha=planes)
+    return AecFile(info.header, chunks, tuple(_metadata_left(data, info, limits)), planes)
+
+
+def _metadata_left(data: Data, info: HeaderInfo, limits: Limits) -> Iterator[Metadata]:
+    cur = Cursor(data, None)
+    cur.pos = min(info.payload_end, len(cur.view))
+    with suppress(FormatError, LimitError):
+        yield from _metadata(cur, limits)

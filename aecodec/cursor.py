@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 
-from aecodec.errors import ChecksumError, FormatError, LimitError, TruncatedError
+from aecodec.errors import ChecksumError, FormatError, InputError, LimitError, TruncatedError
 
 Data = bytes | bytearray | memoryview
 U32_MAX = 2**32 - 1
@@ -28,7 +28,13 @@ class Cursor:
     """A position in untrusted bytes; every failure names cause, offset and file."""
 
     def __init__(self, data: Data, name: str | None) -> None:
-        self.view = memoryview(data).cast("B")
+        try:
+            self.view = memoryview(data).cast("B")
+        except TypeError as error:
+            kind = type(data).__name__
+            raise InputError(
+                f"decoded are the bytes of a file, not {kind}; aecodec.decompress takes names"
+            ) from error
         self.pos = 0
         self.name = name
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Real
 
 from .errors import InputError
 from .layout import DEPTH_MARGIN, MAX_ERROR, QUALITY_MAX, QUALITY_STEPS
@@ -33,8 +34,8 @@ class Aim:
             a quality at least 1; without one 0, too, and the smallest file is looked for.
 
     Raises:
-        InputError: more than one is given, a quality is not within 1..100, a target is not
-            finite, or a bound cannot be promised.
+        InputError: one is no number, more than one is given, a quality is not within 1..100, a
+            target is not finite, or a bound cannot be promised.
     """
 
     quality: float | None = None
@@ -45,6 +46,10 @@ class Aim:
     max_error: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not isinstance(value, Real):
+                raise InputError(f"{field.name} must be a number, not {value!r}")
         aims = (self.quality, self.target_size, self.target_bpp, self.target_psnr)
         if sum(aim is not None for aim in aims) > 1:
             raise InputError("give one of quality, target_size, target_bpp and target_psnr")

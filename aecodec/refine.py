@@ -7,6 +7,7 @@ The loss is the true one (`objective`). Low efforts move single residuals where 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import index
 
 import numpy as np
 import torch
@@ -55,11 +56,15 @@ def check_effort(effort: int) -> int:
     """Give back an effort.
 
     Raises:
-        InputError: not within 0..9.
+        InputError: not a whole number within 0..9.
     """
-    if not 0 <= effort <= MAX_EFFORT:
-        raise InputError(f"effort must lie within 0..{MAX_EFFORT}, not {effort}")
-    return effort
+    try:
+        whole = index(effort)
+    except TypeError:
+        whole = -1
+    if not 0 <= whole <= MAX_EFFORT:
+        raise InputError(f"effort must lie within 0..{MAX_EFFORT}, and be whole, not {effort!r}")
+    return whole
 
 
 def refine(

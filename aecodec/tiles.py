@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -149,8 +150,10 @@ def inside(region: tuple[int, int, int, int], header: Header) -> Rect:
     """(x, y, width, height) of the upright picture as a rectangle of the stored one's pixels.
 
     Raises:
-        InputError: it is empty, or not inside the picture.
+        InputError: not four whole numbers, empty, or not inside the picture.
     """
+    if len(region) != 4 or not all(isinstance(value, Integral) for value in region):
+        raise InputError(f"a region is x, y, width, height in whole pixels, not {region!r}")
     x, y, width, height = region
     left, top, right, bottom = x, y, x + width, y + height
     on_its_side = header.orientation in (5, 6, 7, 8)

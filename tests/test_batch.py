@@ -173,6 +173,16 @@ def test_failures_do_not_stop_the_others(tree, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"one.aec"}
 
 
+def test_pipes_in_a_folder_are_left_out(tree, tmp_path):
+    os.mkfifo(tree / "pipe.png")
+    (tree / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    found = compress_many([tree], tmp_path / "out")
+    assert [(Path(o.source).name, o.status) for o in found] == [
+        ("lost.png", "failed"),
+        ("one.png", "done"),
+    ]
+
+
 def test_a_region_outside_of_a_picture_names_its_file(tree, tmp_path):
     compress_many([tree], tmp_path / "coded", recursive=True)
     found = decompress_many(

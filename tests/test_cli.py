@@ -117,6 +117,20 @@ def test_info_as_text_and_json(coded, run):
     assert found["model_id"] in text
 
 
+@pytest.mark.parametrize("name", ["second.avif", "second.gif", "second.JPG", "second.png"])
+def test_an_image_is_not_overwritten_by_compress(photo_file, tmp_path, run, name):
+    (tmp_path / name).write_text("an image")
+    done = run("compress", photo_file, tmp_path / name, "--force")
+    assert done.returncode == 6
+    assert "an .aec file is not called that" in done.stderr
+    assert (tmp_path / name).read_text() == "an image"
+
+
+def test_a_name_is_no_file(coded):
+    with pytest.raises(aecodec.InputError, match=r"bytes of a file, not str; aecodec\.decompress"):
+        aecodec.decode(str(coded / "photo.aec"))
+
+
 def test_info_is_the_same_of_a_path_bytes_and_an_open_file(coded):
     path = coded / "photo.aec"
     with open(path, "rb") as fp:

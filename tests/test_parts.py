@@ -164,6 +164,39 @@ def test_on_the_command_line(chunked: bytes, tmp_path: Path, run: Run) -> None:
         assert image.size == (384, 256)
 
 
+def test_a_rescued_picture_keeps_its_metadata(
+    photo: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = (
+        container.Metadata(container.ICC, b"profile"),
+        container.Metadata(container.XMP, b"<x/>"),
+    )
+    data = aecodec.encode(photo[:64, :64], 30, metadata=items)
+    cases = {
+        "whole": (data, {"icc_profile", "xmp"}, False),
+        "longer": (data + b"more", {"icc_profile", "xmp"}, True),
+        "cut": (data[:-6], {"icc_profile"}, True),
+    }
+    for name, (damaged, kept, noted) in cases.items():
+        path = tmp_path / f"{name}.aec"
+        path.write_bytes(damaged)
+        caplog.clear()
+        with caplog.at_level("INFO", "aecodec"):
+            assert aecodec.api.rescue(path, tmp_path / f"{name}.webp") == []
+        assert ("the picture is whole" in caplog.text) == noted
+        with Image.open(tmp_path / f"{name}.webp") as image:
+            assert {"icc_profile", "xmp"} & set(image.info) == kept
+    aecodec.api.rescue(tmp_path / "whole.aec", tmp_path / "bare.webp", strip=True)
+    with Image.open(tmp_path / "bare.webp") as image:
+        assert not {"icc_profile", "xmp"} & set(image.info)
+
+
+@pytest.mark.parametrize("region", [(1, 2, 3), (0.5, 0, 5, 5), "abcd"])
+def test_what_is_no_region(chunked: bytes, region: object) -> None:
+    with pytest.raises(InputError, match="in whole pixels"):
+        aecodec.decode(chunked, region=region)  # type: ignore[arg-type]
+
+
 def test_in_the_flat_api(chunked: bytes, whole: np.ndarray) -> None:
     part = aecodec.decode(chunked, region=(5, 6, 7, 8))
     assert part.shape == (8, 7, 3)

@@ -133,8 +133,21 @@ def test_what_cannot_be_coded_is_an_oserror() -> None:
         Image.new("F", (8, 8), float("nan")).save(io.BytesIO(), "AEC")
     with pytest.raises(OSError, match="alpha quality"):
         Image.new("RGBA", (8, 8)).save(io.BytesIO(), "AEC", alpha_quality=0)
-    with pytest.raises(OSError, match="quality"):
-        Image.new("RGB", (8, 8)).save(io.BytesIO(), "AEC", quality=500)
+    image = Image.new("RGB", (8, 8))
+    for key, value in (
+        ("quality", 500),
+        ("quality", "75"),
+        ("effort", 1.5),
+        ("effort", "3"),
+        ("target_size", "1k"),
+        ("alpha_quality", "x"),
+        ("exif", 5),
+        ("icc_profile", 7),
+        ("xmp", [300]),
+    ):
+        with pytest.raises(OSError, match=key.replace("_", "[_ ]")):
+            image.save(io.BytesIO(), "AEC", **{key: value})
+    image.save(io.BytesIO(), "AEC", model=None)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])

@@ -68,5 +68,4 @@ def command(ending: str | None, best_effort: bool, max_pixels: int, **given: Any
         return many.run("decompress", given, ending=ending)
     if given.pop("region") is not None or given.pop("preview"):
         raise click.UsageError("--best-effort decodes the whole picture, at its own size")
-    del given["strip"]  # nothing is kept
     return many.run("rescue", given, ending=ending)

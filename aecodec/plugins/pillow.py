@@ -132,12 +132,14 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
             data = data.tobytes()
         if isinstance(data, str):
             data = data.encode()
+        if not isinstance(data, bytes | bytearray | memoryview | None):
+            raise OSError(f"{key} must be bytes, not {type(data).__name__}")
         if data:
             items.append(Metadata(kind, bytes(data).removeprefix(b"Exif\x00\x00")))
     turn, metadata = upright(items)  # as in every .aec file, pixels stand upright
     try:
         pixels = samples.upright(samples.as_array(image), turn)
-        model = options.get("model", api.DEFAULT_MODEL)
+        model = options.get("model") or api.DEFAULT_MODEL
         fp.write(api.encode(pixels, model=model, metadata=metadata, **chosen))
     except AecError as error:
         raise OSError(str(error)) from error
