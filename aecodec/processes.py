@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -188,6 +189,7 @@ def _serve(connection: Connection, function: Function[Any, Any], threads: int | 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     logging.getLogger("aecodec").setLevel(logging.INFO)  # notes travel with the results
+    warnings.filterwarnings("ignore", module="PIL")  # which name no file
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone

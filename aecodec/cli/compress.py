@@ -41,7 +41,10 @@ Examples:
     help="Small to close to the original.  [default: 75]",
 )
 @click.option(
-    "--target-size", callback=options.size, metavar="SIZE", help="Largest size: 50kB, 2MB."
+    "--target-size",
+    callback=options.size,
+    metavar="SIZE",
+    help="Largest size: 50kB, 2MB.",
 )
 @click.option("--target-bpp", type=float, metavar="BPP", help="The same in bits per pixel.")
 @click.option("--target-psnr", type=float, metavar="DB", help="Lowest PSNR.")

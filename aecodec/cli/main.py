@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -130,6 +131,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     logger.addHandler(notes)
     logger.setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module="PIL")  # of metadata that matter to nobody here
+    for name in ("PIL", "imagecodecs", "tifffile"):
+        logging.getLogger(name).addHandler(logging.NullHandler())  # else they go to stderr
     try:
         result = cli.main(
             args=None if argv is None else list(argv), prog_name="aecodec", standalone_mode=False
@@ -151,16 +154,32 @@ def run(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         report(AecError("not enough memory"))
         return EXIT_OTHER
-    except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
+    except OSError as error:  # of files they are AecErrors
+        where = "standard output" if error.filename is None else error.filename
+        where += ": "
         report(AecError(f"{where}{error.strerror or error}"))
         return EXIT_OTHER
     finally:
         logger.removeHandler(notes)
 
 
+def _replace_closed_streams() -> None:
+    """Give what was started without a standard stream one that is empty, or cannot be written."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
 def main() -> NoReturn:
     """Entry point of the `aecodec` script."""
+    _replace_closed_streams()
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)  # tidy up, as after Ctrl-C
     code = run()
     if sys.argv[1:2] in _LEAVE_AT_ONCE:
         logging.shutdown()

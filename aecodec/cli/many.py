@@ -94,8 +94,10 @@ def run(verb: Verb, given: Mapping[str, Any], *, ending: str = ".aec") -> int:
         return _batch(verb, files, files.out, coding, ending)
     if files.recursive or files.dask:
         raise click.UsageError("--recursive and --dask need --out FOLDER")
-    if len(files.names) > 2 or storage.is_pattern(files.names[0]):
+    if len(files.names) > 2:
         raise click.UsageError("several inputs need --out FOLDER")
+    if storage.is_pattern(files.names[0]):
+        raise click.UsageError(f"{files.names[0]}: no such file; a pattern needs --out FOLDER")
     return _one(verb, files, coding, ending)
 
 
@@ -209,7 +211,10 @@ def _line(verb: Verb, outcome: Outcome, coding: Mapping[str, Any]) -> str:
     before, after = outcome.source_bytes, outcome.output_bytes
     sizes = f"{options.human(before)} -> {options.human(after)}"
     if verb == "compress":
-        what = f"{sizes}, {outcome.info.bpp:.3f} bpp, {before / after:.1f}:1"
+        if not before:  # a pipe, whose size nobody knows
+            sizes = options.human(after)
+        ratio = f", {before / after:.1f}:1" if before else ""
+        what = f"{sizes}, {outcome.info.bpp:.3f} bpp{ratio}"
     else:
         width, height = outcome.info.width, outcome.info.height
         if coding.get("region") is not None:

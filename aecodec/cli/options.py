@@ -22,8 +22,18 @@ from aecodec.storage import PIPE, is_url
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILE = click.Path(path_type=Path)  # whether it exists is for the library to say
-NAME = click.Path(path_type=str, allow_dash=True)  # of a file, a folder, a URL; `-`
+
+class _Name(click.Path):
+    """A path that is not empty, as that of an unset variable is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _Name(path_type=Path)  # whether it exists is for the library to say
+NAME = _Name(path_type=str, allow_dash=True)  # of a file, a folder, a URL; `-`
 
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6}

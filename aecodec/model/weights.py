@@ -102,6 +102,8 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         if path.is_file():
             return path
         raise UnknownModelError(f"{path}: no such weights file")
+    if path.is_file():
+        raise UnknownModelError(f"{path}: weights files are called .safetensors")
     files = _installed()
     if str(model) in files:
         return files[str(model)]

@@ -1,0 +1,63 @@
+"""The command among other programs: closed streams, full ones, and being told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = f"{sys.executable} -m aecodec"
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("compress photo.png - >&-", 1, "standard output: "),
+        ("compress - x.aec <&-", 3, "standard input: the file is empty"),
+        ("compress photo.png x.aec 2>&-", 0, ""),
+        ("models >/dev/full", 1, "standard output: No space left on device"),
+        ("compress 'photo[1].png' x.aec", 2, "photo[1].png: no such file"),
+        ("compress '' x.aec", 2, "the name is empty"),
+        ("compress <(cat photo.png) x.aec", 0, "x.aec: "),
+    ],
+)
+def test_streams_and_names(
+    line: str, code: int, said: str, photo_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photo.png").write_bytes(photo_file.read_bytes())
+    done = shell(f"{COMMAND} {line}", tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "x.aec").exists() == (code == 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_nothing_is_left_when_told_to_stop(number: signal.Signals, tmp_path: Path) -> None:
+    """While a picture that comes by standard input lies in a temporary folder."""
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "aecodec", "compress", "-", str(tmp_path / "x.aec")]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not any(tmp_path.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().endswith("aecodec: interrupted\n")
+    assert not list(tmp_path.iterdir())
