@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from aecodec import tiles
-from aecodec.errors import FormatError, MissingDependencyError
+from aecodec.errors import FormatError, MissingDependencyError, in_chunk
 from aecodec.layout import AecFile, Rect, chunk_grid
 from aecodec.samples import Samples, bit_depth, colour, dtype, has_alpha
 
@@ -125,11 +125,8 @@ def check(file: AecFile) -> None:
 
 def _plane(file: AecFile, number: int) -> Samples:
     size = tiles.size(chunk_grid(file.header).rects[number])
-    try:
+    with in_chunk(number):
         return decode(file.alpha[number], *size, file.header.bit_depth)
-    except FormatError as error:
-        error.cause = f"chunk {number}: {error.cause}"
-        raise
 
 
 def coarser(plane: Samples, quality: float) -> Samples:

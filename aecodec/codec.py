@@ -26,7 +26,7 @@ from .container import (
 from .depthcoding import DepthEncoding
 from .encoder import Encoding
 from .errors import FormatError, InputError, ModelMismatchError, naming
-from .layout import DEPTH, PREVIEW, PREVIEW_SCALE, Rect
+from .layout import ALPHA, DEPTH, NO_PLANES, PREVIEW, PREVIEW_SCALE, Rect
 from .model.precision import undisturbed
 from .model.quantiser import Symbols
 from .model.vector_network import open_network
@@ -97,7 +97,7 @@ class Codec:
 
         At a quality, memory beyond the pixels is that of a few chunks. A target is met
         by trying qualities, for which the latents of the whole picture are kept: 5 bytes
-        a pixel for the photo model.
+        a pixel for the photo model; with effort and a PSNR 6 more for each quality tried.
 
         Args:
             image: `uint8` or `uint16` array of shape (H, W), (H, W, 2), (H, W, 3) or
@@ -151,7 +151,7 @@ class Codec:
             effort=effort,
             colour=ColourMode.GRAY if colour(pixels).ndim == 2 else ColourMode.RGB,
             bit_depth=bit_depth(pixels),
-            alpha=DEPTH if depth else int(has_alpha(pixels)),
+            alpha=DEPTH if depth else ALPHA if has_alpha(pixels) else NO_PLANES,
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
         header = self.network.fitted(header, preview)

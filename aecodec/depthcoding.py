@@ -16,7 +16,7 @@ from .depth import filled, readings
 from .depthplane import DepthPlane, Kind, PlaneWriter
 from .encoder import Encoding
 from .entropy import symbols_crc
-from .errors import FormatError, InputError, UnsupportedImageError
+from .errors import FormatError, InputError, UnsupportedImageError, in_chunk
 from .layout import DEPTH_MARGIN, PREVIEW_SCALE, QUALITY_MAX, Rect
 from .model.network import Network
 from .model.vector_network import AnyNetwork
@@ -211,11 +211,8 @@ def check(file: AecFile) -> None:
 
 def _plane(file: AecFile, number: int) -> DepthPlane:
     size = tiles.size(chunk_grid(file.header).rects[number])
-    try:
+    with in_chunk(number):
         return depthplane.decode(file.alpha[number], *size)
-    except FormatError as error:
-        error.cause = f"chunk {number}: {error.cause}"
-        raise
 
 
 def smaller(depth: Samples) -> Samples:

@@ -161,7 +161,8 @@ class Encoding:
             seen=self._seen(area),
             progress=lambda: self._tally.did(share),
         )
-        if self._kept is not None:  # the search asks for the size, then for the PSNR
+        if self._aim.target_psnr is not None or self._aim.max_error is not None:
+            # what the picture is like was asked first, its file comes later
             self._refined[quality, number] = symbols
         return symbols
 

@@ -89,6 +89,16 @@ def naming(name: str | None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def in_chunk(number: int) -> Iterator[None]:
+    """Say of damage which chunk it is in."""
+    try:
+        yield
+    except FormatError as error:
+        error.cause = f"chunk {number}: {error.cause}"
+        raise
+
+
 def cause_of(error: OSError) -> str:
     """What went wrong, in words, without the errno and the file's name."""
     return (error.strerror or str(error)).lower()

@@ -94,7 +94,7 @@ class Header:
     quality: int
     colour: ColourMode = ColourMode.RGB
     bit_depth: int = 8
-    alpha: int = 0
+    alpha: int = NO_PLANES
     orientation: int = 1
     softness: int = 0
     effort: int = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from . import tiles
 from .container import AecFile, Chunk, chunk_grid
 from .entropy import ChunkDecoder, symbols_crc
-from .errors import ChecksumError, FormatError
+from .errors import ChecksumError, in_chunk
 from .layout import DEPTH
 from .model.network import Network
 from .model.quantiser import Symbols, hyper_shape
@@ -28,7 +27,7 @@ def read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:
     Raises:
         FormatError: they cannot be decoded; says which chunk it is.
     """
-    with _naming(number):
+    with in_chunk(number):
         if isinstance(network, VectorNetwork):
             return _vector(network, file, number)
         if _is_blank(file, number):
@@ -51,7 +50,7 @@ def read_latents(network: AnyNetwork, file: AecFile, workers: Workers, number: i
     if isinstance(network, VectorNetwork) or _is_blank(file, number) or not _in_step(network):
         s = read_symbols(network, file, number)
         return network.quantiser.dequantise(s.z, s.q, quality)
-    with _naming(number):
+    with in_chunk(number):
         reading = Reading(network, file, number)
         coming = workers.ahead(reading)
         return network.quantiser.reconstruct(reading.z, coming, quality, reading.size)
@@ -147,13 +146,3 @@ def _size(file: AecFile, number: int) -> tuple[int, int]:
 def _check(chunk: Chunk, z: NDArray[np.int32], q: NDArray[np.int32]) -> None:
     if symbols_crc(z, q) != chunk.symbols_crc:
         raise ChecksumError("decoded integers fail their checksum")
-
-
-@contextmanager
-def _naming(number: int) -> Iterator[None]:
-    """Say of a damaged chunk which one it is."""
-    try:
-        yield
-    except FormatError as error:
-        error.cause = f"chunk {number}: {error.cause}"
-        raise

@@ -109,9 +109,9 @@ def positions(rect: Rect) -> Rect:
     return shrunk(rect, STRIDE)
 
 
-def pixels(rect: Rect, scale: int = 1) -> Rect:
-    """Pixels of a rectangle of positions of y, in the picture shrunk by a scale."""
-    return Rect(*(STRIDE // scale * side for side in rect))
+def pixels(rect: Rect) -> Rect:
+    """Pixels of a rectangle of positions of y."""
+    return Rect(*(STRIDE * side for side in rect))
 
 
 def chunks_under(outer: Rect, header: Header) -> list[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from aecodec.cli import options
+from aecodec.cli.explore_options import note_unseen
 
 HELP = """Measure a model, or two side by side, on a folder of images.
 
@@ -74,8 +75,8 @@ def command(
     evaluate_report.check(out, overwrite=force)
     if threads is not None:
         torch.set_num_threads(threads)
-    if test_files is None and not quiet:
-        _warn(model)
+    if not quiet:
+        note_unseen(model, test_files)
     with tqdm(unit="image", disable=True if quiet else None) as bar:
 
         def progress(done: int, expected: int) -> None:
@@ -97,10 +98,3 @@ def command(
     if not quiet:
         for path in written:
             click.echo(path, err=True)
-
-
-def _warn(model: str) -> None:
-    """A run knows which images it has not seen."""
-    names = Path(model) / "test_files.txt"
-    if names.is_file() and names.stat().st_size:
-        click.echo(f"aecodec: note: --test-files {names} leaves out what training saw", err=True)

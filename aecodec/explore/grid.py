@@ -135,7 +135,7 @@ def grid(
     """Code an image at several qualities and decode it again.
 
     Args:
-        image: an image file; see `aecodec.read_image`.
+        image: an image file; see `aecodec.pixels.read_image`.
         model: name of an installed model, or a model file.
         qualities: each 1 to 100.
         region: (x, y, width, height) in pixels, to draw a detail; all is measured.

@@ -75,14 +75,12 @@ class ImageFolder:
         limit: int | None = None,
         test_files: Path | None = None,
     ) -> None:
-        from aecodec.train.files import classes, find_images, listed
+        from aecodec.train.files import classes, find_images, listed, spread
 
         self._model, self._data = model, data
         with _as_input_errors():
             paths = find_images(data) if test_files is None else listed(test_files, data)
-            if limit is not None:
-                paths = _spread(paths, limit)
-            self._paths = paths
+            self._paths = paths = spread(paths, limit)
             self._set: FolderDataset | None = None
             if model.image_shape is not None:
                 from aecodec.train.dataset import FolderDataset
@@ -202,14 +200,6 @@ def _any_size(path: Path) -> Tensor:
 def _centre(x: Tensor, height: int, width: int) -> Tensor:
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
     return x[:, :, top : top + height, left : left + width]
-
-
-def _spread(paths: list[Path], limit: int) -> list[Path]:
-    if limit < 1:
-        raise InputError(f"a limit of {limit} images leaves none")
-    if limit >= len(paths):
-        return paths
-    return [paths[i * len(paths) // limit] for i in range(limit)]
 
 
 @contextmanager

@@ -142,17 +142,13 @@ def evaluate(
 
 
 def _files(folder: Path, test_files: Path | None, limit: int | None) -> list[Path]:
-    from aecodec.train.files import find_images, listed
+    from aecodec.train.files import find_images, listed, spread
 
-    if limit is not None and limit < 1:
-        raise InputError(f"a limit of {limit} images leaves none")
     try:
         paths = find_images(folder) if test_files is None else listed(test_files, folder)
     except TrainingError as error:
         raise InputError(str(error)) from error
-    if limit is None or limit >= len(paths):
-        return paths
-    return [paths[i * len(paths) // limit] for i in range(limit)]
+    return spread(paths, limit)
 
 
 def _labels(names: list[str]) -> list[str]:

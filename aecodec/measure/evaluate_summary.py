@@ -11,6 +11,7 @@ from typing import Any
 from aecodec.measure.bdrate import Curve, bd_rate, clean
 from aecodec.measure.evaluate import Evaluation, Measured
 from aecodec.measure.metrics import decibels
+from aecodec.measure.report import finite
 
 FORMAT = "aecodec-evaluation"
 VERSION = 1
@@ -31,7 +32,7 @@ def numbers(found: Evaluation) -> dict[str, Any]:
         "comparison": comparison(found),
         "results": [{**asdict(r), "bits": r.bits} for r in found.results],
     }
-    return dict(_finite(data))
+    return dict(finite(data))
 
 
 def summary(found: Evaluation) -> list[dict[str, Any]]:
@@ -118,14 +119,6 @@ def _quality(row: dict[str, Any], metric: str) -> float | None:
     if metric == "psnr":
         return None if row["psnr"] is None else float(row["psnr"])
     return None if row["ms_ssim"] is None else decibels(row["ms_ssim"])
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(found: Evaluation) -> str:

@@ -35,10 +35,6 @@ class Published:
     attribution: str
     curves: list[PublishedCurve]
 
-    def of_kind(self, kind: str) -> list[PublishedCurve]:
-        """The curves that are `published`, or those that are `measured`."""
-        return [curve for curve in self.curves if curve.kind == kind]
-
 
 def load_published(dataset: str) -> Published:
     """The packaged curves for `dataset`, one of `DATASETS`."""

@@ -111,18 +111,19 @@ def to_json(report: Report) -> str:
     data["bd_rates"] = [asdict(rate) for rate in report.bd_rates]
     data["notes"] = report.notes
     data["results"] = [asdict(result) for result in report.results]
-    return json.dumps(_finite(data), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(finite(data), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _speeds(report: Report) -> dict[str, tuple[float, float] | None]:
     return {str(c["name"]): speed(report.results, str(c["name"])) for c in report.codecs}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with None for numbers that JSON has no word for."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

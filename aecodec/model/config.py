@@ -6,9 +6,14 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Number = TypeVar("Number", float, "Tensor")
 
 QUALITY_ROWS = 8
 """Anchor rows of every per-quality table; quality runs continuously over [0, 7]."""
@@ -56,10 +61,11 @@ class ModelConfig:
         """Distance of two neighbouring scale indices in natural-log units."""
         return math.log(self.scale_max / self.scale_min) / (SCALE_LEVELS - 1)
 
-    def lambda_at(self, quality: float) -> float:
-        """λ at a continuous quality in [0, 7]; the loss is λ·255²·MSE + bits per pixel."""
+    def lambda_at(self, quality: Number) -> Number:
+        """λ at continuous qualities in [0, 7]; the loss is λ·255²·MSE + bits per pixel."""
         ratio = self.lambda_max / self.lambda_min
-        return float(self.lambda_min * ratio ** (quality / (QUALITY_ROWS - 1)))
+        found: Number = self.lambda_min * ratio ** (quality / (QUALITY_ROWS - 1))
+        return found
 
     def to_json(self) -> str:
         """Serialise as one line of JSON, for the metadata of a weights file."""

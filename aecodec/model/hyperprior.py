@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from .blocks import Bottleneck, QualityBias, blocks, interpolate_rows
 from .config import QUALITY_ROWS, ModelConfig
 
+_BOUND = 127  # of activations of the scale head, in training
+
 HYPER_STRIDE = 4
 """Positions of y per position of z, each way."""
 
@@ -97,8 +99,9 @@ class HyperPrior(nn.Module):
 class ScaleHead(nn.Module):
     """ẑ to log-scales, in floating point, for training.
 
-    Shaped so that `scale_head.quantise` turns it into integers without loss: plain
-    convolutions, ReLU bounded at 127, and biases interpolated between quality rows.
+    Shaped so that `scale_integers.quantise` can turn it into integers: plain convolutions,
+    bounded ReLU, and biases interpolated between quality rows. Integers have a lower bound,
+    `FixedPoint.limit`; trained activations stay far under either (20 on photographs).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -120,11 +123,11 @@ class ScaleHead(nn.Module):
             self.biases[0].fill_(0.1)
 
     def features(self, z: Tensor, quality: Tensor) -> Tensor:
-        """ẑ (B, Cz, h, w), quality (B,) -> (B, scale_width, 4h, 4w), values 0 to 127."""
+        """ẑ (B, Cz, h, w), quality (B,) -> (B, scale_width, 4h, 4w), values 0 to `_BOUND`."""
         h = z
         for weight, rows in list(zip(self.weights, self.biases, strict=True))[:2]:
             h = F.conv2d(h, weight, padding=weight.shape[-1] // 2)
-            h = F.pixel_shuffle(h + interpolate_rows(rows, quality), 2).clamp(0, 127)
+            h = F.pixel_shuffle(h + interpolate_rows(rows, quality), 2).clamp(0, _BOUND)
         return h
 
     def forward(self, features: Tensor, quality: Tensor) -> Tensor:
@@ -145,7 +148,7 @@ def magnitude_level(q: Tensor) -> Tensor:
 class ScaleContext(nn.Module):
     """One pass: what the residuals known so far say about the scales of the next.
 
-    Shaped like `ScaleHead`, so that `scale_head.quantise` turns it into integers too.
+    Shaped like `ScaleHead`, so that `scale_integers.quantise` turns it into integers too.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -173,9 +176,9 @@ class ScaleContext(nn.Module):
         """
         known, head, spatial, tail = self.weights
         h = F.conv2d(level, known) + F.conv2d(features, head)
-        h = (h + interpolate_rows(self.biases[0], quality)).clamp(0, 127)
+        h = (h + interpolate_rows(self.biases[0], quality)).clamp(0, _BOUND)
         h = F.conv2d(h, spatial, padding=1) + interpolate_rows(self.biases[1], quality)
-        return F.conv2d(h.clamp(0, 127), tail)
+        return F.conv2d(h.clamp(0, _BOUND), tail)
 
 
 class ContextPass(nn.Module):

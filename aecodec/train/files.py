@@ -67,6 +67,19 @@ def classes(root: Path) -> tuple[str, ...]:
     return tuple(sorted(name for name in folders if not name.startswith(".")))
 
 
+def spread(paths: list[Path], limit: int | None) -> list[Path]:
+    """So many files, evenly spread; all if there is no limit.
+
+    Raises:
+        InputError: the limit leaves none.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"a limit of {limit} images leaves none")
+    if limit is None or limit >= len(paths):
+        return paths
+    return [paths[i * len(paths) // limit] for i in range(limit)]
+
+
 def label(path: Path, root: Path, names: Sequence[str]) -> int:
     """Number of an image's class in `names`, as from `classes`; -1 for one in none of them."""
     parts = relative(path, root).split("/")

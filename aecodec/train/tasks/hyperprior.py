@@ -14,14 +14,13 @@ from ..config import TrainConfig
 from ..distributed import World
 from ..files import find_images
 from ..losses import Distortion
-from ..optimiser import Group
+from ..optimiser import Group, is_matrix
 from ..patches import PatchSource, split, validation_batches
 from .base import PICTURES, Task, psnr
 
 VALIDATION_QUALITIES = (0.5, 2.0, 3.5, 5.0, 6.5)
 _SHOWN_QUALITY = 3.5
 _START_PATCHES = 64  # that the scales are started from
-_MIN_CHANNELS = 48  # each way, for a convolution to go to Muon
 
 
 class HyperpriorTask(Task):
@@ -65,7 +64,7 @@ class HyperpriorTask(Task):
         for name, p in self.model.named_parameters():
             if name.endswith("linear.weight"):
                 linear.append(p)
-            elif p.ndim == 4 and min(p.shape[0], p.shape[1]) >= _MIN_CHANNELS:
+            elif p.ndim == 4 and is_matrix(p):
                 matrices.append(p)
             elif p.ndim == 2:  # per-quality rows
                 tables.append(p)
@@ -90,8 +89,7 @@ class HyperpriorTask(Task):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Rate and distortion of (x, quality); the parts have `bpp`."""
         x, quality = batch
-        ratio = self.shape.lambda_max / self.shape.lambda_min
-        lambdas = self.shape.lambda_min * ratio ** (quality / 7)
+        lambdas = self.shape.lambda_at(quality)
         with self.autocast():
             out = model(x, quality)
         distortion, parts = self.distortion(out.pixels, x)
