@@ -26,7 +26,7 @@ from aecodec.train.export import export
 from aecodec.train.loop import Trainer
 from aecodec.train.losses import LossConfig
 from aecodec.train.muon import orthogonalise
-from aecodec.train.patches import PatchSource, load_image, split
+from aecodec.train.patches import PatchSource, load_image, split_by_name
 from aecodec.train.prepare import DataConfig
 from aecodec.train.tables import frequencies
 from aecodec.train.tasks.hyperprior import draw_qualities
@@ -203,11 +203,11 @@ def test_a_step_has_one_quality_of_each_part_of_the_range(count: int, power: flo
 
 def test_the_split_depends_on_names_alone(images: Path) -> None:
     paths = sorted(images.glob("*.png"))
-    training, held_out = split(paths, 0.3)
+    training, held_out = split_by_name(paths, 0.3)
     assert sorted(training + held_out) == paths
     assert training and held_out
     moved = [Path("/elsewhere") / p.name for p in reversed(paths)]
-    assert {p.name for p in split(moved, 0.3)[1]} == {p.name for p in held_out}
+    assert {p.name for p in split_by_name(moved, 0.3)[1]} == {p.name for p in held_out}
 
 
 def test_gradient_of_the_likelihood() -> None:

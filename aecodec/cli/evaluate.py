@@ -47,8 +47,8 @@ Examples:
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="At most so many, evenly spread."
 )
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cuda.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@options.device
+@options.threads
 @options.force
 @options.quiet
 def command(

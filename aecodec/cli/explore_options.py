@@ -38,7 +38,7 @@ model = click.argument("model", metavar="MODEL")
 seed = click.option(
     "--seed", default=0, show_default=True, type=int, help="Equal seeds give equal results."
 )
-device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cuda.")
+device = options.device
 method = click.option(
     "--method",
     default="pca",

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,26 +100,20 @@ def model(default: str | None, text: str) -> Callable[[F], F]:
     )
 
 
-def machine(function: F) -> F:
-    """`--device`, `--threads` and `--max-pixels`."""
-    options = (
-        click.option(
-            "--device",
-            default="cpu",
-            show_default=True,
-            shell_complete=_complete_device,
-            help="Where to compute: cuda.",
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="CPU threads.  [default: torch's choice]",
-        ),
-        max_pixels,
-    )
-    return reduce(lambda wrapped, option: option(wrapped), reversed(options), function)
+device = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    shell_complete=_complete_device,
+    help="Where to compute: cuda.",
+)
 
+threads = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="CPU threads.  [default: torch's choice]",
+)
 
 max_pixels = click.option(
     "--max-pixels",
@@ -130,6 +123,11 @@ max_pixels = click.option(
     metavar="N",
     help="Refuse larger images.",
 )
+
+
+def machine(function: F) -> F:
+    """`--device`, `--threads` and `--max-pixels`."""
+    return device(threads(max_pixels(function)))
 
 
 def limits(pixels: int) -> Limits:

@@ -46,8 +46,8 @@ training never saw are listed in `test_files.txt`.
     metavar="FILE",
     help="Start from the weights of a release or a checkpoint.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cuda.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@options.device
+@options.threads
 def command(
     config: Path | None,
     data: Path | None,

@@ -63,8 +63,8 @@ Examples:
     help="What ends poor trials early.",
 )
 @click.option("--seed", type=int, metavar="N", help="Of the search.  [default: another each time]")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cuda.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@options.device
+@options.threads
 def command(
     config: Path,
     data: Path,

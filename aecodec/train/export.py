@@ -27,7 +27,7 @@ from . import checkpoint
 from .export_bottleneck import export_bottleneck
 from .export_refined import count_refined
 from .files import find_images
-from .patches import load_image, split
+from .patches import load_image, split_by_name
 from .prepare import DataConfig
 from .tables import (
     Z_BOUND,
@@ -130,7 +130,7 @@ def export(
         raise TrainingError(f"{path}: does not fit its config: {error}") from error
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     integers = quantise(network.scale_head, network.scale_context, config)
-    paths, _ = split(find_images(images), float(meta["config"]["validation_fraction"]))
+    paths, _ = split_by_name(find_images(images), float(meta["config"]["validation_fraction"]))
     paths = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))]
     head = IntegerScaleHead(integers, torch.device("cpu"))
     y_counts, z_counts = count_symbols(network, head, paths[: count or IMAGES], deadzone, data)

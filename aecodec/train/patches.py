@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _EIGHT_BITS = DataConfig()
 
 
-def split(paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
+def split_by_name(paths: list[Path], fraction: float) -> tuple[list[Path], list[Path]]:
     """Split into (training, validation) by a hash of the file name: stable for ever."""
 
     def held_out(path: Path) -> bool:

@@ -15,7 +15,7 @@ from ..distributed import World
 from ..files import find_images
 from ..losses import Distortion
 from ..optimiser import Group, is_matrix
-from ..patches import PatchSource, split, validation_batches
+from ..patches import PatchSource, split_by_name, validation_batches
 from .base import PICTURES, Task, psnr
 
 VALIDATION_QUALITIES = (0.5, 2.0, 3.5, 5.0, 6.5)
@@ -40,7 +40,7 @@ class HyperpriorTask(Task):
     def __init__(self, config: TrainConfig, images: Path, world: World) -> None:
         super().__init__(config, world)
         assert isinstance(config.model, ModelConfig)
-        training, held_out = split(find_images(images), config.validation_fraction)
+        training, held_out = split_by_name(find_images(images), config.validation_fraction)
         self.source = PatchSource(
             training, config.patch, config.sampling, self.device, config.seed + 1, config.data
         )
