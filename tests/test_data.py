@@ -333,7 +333,7 @@ def _odd(folder: Path) -> list[Path]:
         ({"resize": "squash"}, "stretch, crop, none"),
         ({"maximum": 300}, "at most 255"),
         ({"validation": 0.5, "test": 0.5}, "below 1"),
-        ({"workers": 1.5}, "workers is a whole number, not 1.5"),
+        ({"workers": 1.5}, "workers in .data. must be a whole number, not 1.5"),
     ],
 )
 def test_bad_data_configs_say_what_is_wrong(values: dict[str, object], message: str) -> None:
@@ -348,7 +348,7 @@ def test_bad_data_configs_say_what_is_wrong(values: dict[str, object], message: 
         ({"mixup": 1.5}, "mixup is a probability"),
         ({"crop_scale": 0.0}, "crop_scale is more than 0"),
         ({"hue": 0.6}, "hue is at most 0.5"),
-        ({"noise": True}, "noise is a number"),
+        ({"noise": True}, "noise in .augment. must be a number"),
     ],
 )
 def test_bad_changes_say_what_is_wrong(values: dict[str, object], message: str) -> None:

@@ -16,7 +16,8 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import MissingDependencyError, TrainingError
-from .prepare import DataConfig, Window, centre, from_mapping
+from .prepare import DataConfig, Window, centre
+from .sections import typed
 
 PROBABILITIES = (
     "flip_horizontal",
@@ -84,7 +85,7 @@ class AugmentConfig:
         Raises:
             TrainingError: an unknown key (the nearest valid one is named) or a bad value.
         """
-        return from_mapping(cls, values, "augment")
+        return cls(**typed(cls, values, "augment"))
 
     def check_packages(self) -> None:
         """See before training that what the changes need is there.

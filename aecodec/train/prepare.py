@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +15,12 @@ from torch.nn.functional import interpolate
 from ..errors import InputError, TrainingError
 from ..pixels import read_image
 from ..samples import Samples, bit_depth, colour
+from .sections import typed
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 RESIZE = ("stretch", "crop", "none")
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow converts to gray
-_KINDS = {bool: "boolean", int: "whole number", float: "number", str: "string"}
 Window = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image."""
 
@@ -76,7 +72,7 @@ class DataConfig:
         Raises:
             TrainingError: an unknown key (the nearest valid one is named) or a bad value.
         """
-        return from_mapping(cls, values, "data")
+        return cls(**typed(cls, values, "data"))
 
     @property
     def masked(self) -> bool:
@@ -87,24 +83,6 @@ class DataConfig:
     def hole(self) -> float:
         """What stands for an invalid sample in tensors."""
         return min(max(self.invalid, 0) / self.maximum, 1.0) - 0.5
-
-
-def from_mapping(kind: type[T], values: dict[str, Any], section: str) -> T:
-    """A config section of a dataclass whose fields are numbers and strings.
-
-    Raises:
-        TrainingError: an unknown key, or a value of another type.
-    """
-    known = {f.name: f.default for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key, value in values.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-            raise TrainingError(f"unknown key '{key}' in [{section}]; did you mean '{close}'?")
-        wanted = type(known[key])
-        fits = isinstance(value, (int, float) if wanted is float else wanted)
-        if not fits or isinstance(value, bool) is not (wanted is bool):
-            raise TrainingError(f"[{section}] {key} is a {_KINDS[wanted]}, not {value!r}")
-    return kind(**values)
 
 
 def load(path: Path, config: DataConfig) -> Samples:
