@@ -128,6 +128,14 @@ def test_other_and_damaged_files(coded: bytes) -> None:
         cut.load()
 
 
+def test_verify_compares_checksums(coded: bytes) -> None:
+    Image.open(io.BytesIO(coded)).verify()
+    damaged = bytearray(coded)
+    damaged[len(coded) // 2] ^= 1
+    with pytest.raises(OSError, match="checksum"):
+        Image.open(io.BytesIO(damaged)).verify()
+
+
 def test_what_cannot_be_coded_is_an_oserror() -> None:
     with pytest.raises(OSError, match="finite"):
         Image.new("F", (8, 8), float("nan")).save(io.BytesIO(), "AEC")

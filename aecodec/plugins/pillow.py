@@ -100,6 +100,21 @@ class AecImageFile(ImageFile.ImageFile):
             self._decoded = True
         return super().load()
 
+    def verify(self) -> None:
+        """Compare the file with its checksums, without decoding it; it has to be opened again.
+
+        Raises:
+            OSError: it is damaged.
+        """
+        fp = cast(BinaryIO, self.fp)
+        if not self._decoded:
+            fp.seek(self.tile[0].offset)
+            try:
+                parse(fp.read(), limits=_pillow_decides())
+            except AecError as error:
+                raise OSError(str(error)) from error
+        super().verify()
+
     def load_seek(self, pos: int) -> None:
         """Nothing: samples lie in memory. Without this method Pillow would map the file instead."""
 
