@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header, salvaged
-from aecodec.errors import FormatError, OutputError, UnknownModelError, naming
+from aecodec.errors import FormatError, LimitError, OutputError, UnknownModelError, naming
 from aecodec.fileinfo import FileInfo, StrPath, info, mode, read_errors, stream_name
 from aecodec.output import check_output, write_bytes
 from aecodec.progress import Progress
@@ -332,7 +332,7 @@ def rescue(
     if not lost:
         try:
             parse(data, limits=options.get("limits") or Limits(), name=name)
-        except FormatError as error:
+        except (FormatError, LimitError) as error:
             log.info("%s; the picture is whole", error)
     pixels.write_image(dst, image, metadata=() if strip else file.metadata, overwrite=overwrite)
     return lost

@@ -26,8 +26,10 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))([2-8])")
 _DIRECTORIES = (0x8769, 0x8825)  # Exif and GPS, of which IFD0 holds the places
 _UNIT, _NO_UNIT = 296, 1
 _RESOLUTION = (282, 283, _UNIT)
-#: Tags of a TIFF file that say nothing about how its samples lie: resolution, and texts, which
-#: are description, maker, model, software, date, artist, host, copyright.
+#: Tags of a TIFF file that say nothing about how its samples lie: resolution; ratings; titles and
+#: the like, in UTF-16; texts, which are description, maker, model, software, date, artist, host,
+#: copyright.
+_RATINGS, _TITLES = (0x4746, 0x4749), tuple(range(0x9C9B, 0x9CA0))
 _TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432)
 _EXIF_HEADER = b"Exif\x00\x00"  # of JPEG's APP1 segment; not stored
 _XMP_TAG = 700  # TIFF
@@ -99,6 +101,7 @@ def _of_the_picture(tags: Image.Exif) -> Image.Exif:
     found = Image.Exif()
     found.update({tag: tags[tag] for tag in _TEXTS if isinstance(tags.get(tag), str)})
     found.update({tag: tags[tag] for tag in _RESOLUTION if isinstance(tags.get(tag), Real)})
+    found.update({tag: tags[tag] for tag in (*_RATINGS, *_TITLES) if tag in tags})
     for pointer in _DIRECTORIES:
         if directory := tags.get_ifd(pointer):
             found.get_ifd(pointer).update(directory)
@@ -196,8 +199,11 @@ def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, A
         exif = Image.Exif()
         try:
             exif.load(options.get("exif", b""))
-            exif = _of_the_picture(exif)
+            given, exif = exif, _of_the_picture(exif)
             exif.tobytes()  # or they cannot be written
+            if lost_tags := sorted(set(given) - set(exif) - {_ORIENTATION}):
+                numbers = ", ".join(map(str, lost_tags))
+                log.info("%s: EXIF tags that a TIFF file cannot keep: %s", name, numbers)
         except Exception as error:  # noqa: BLE001 - as in _tags
             log.info("%s: the EXIF data cannot be read and are left out: %s", name, error)
             exif = Image.Exif()

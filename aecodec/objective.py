@@ -155,7 +155,9 @@ class Objective:
             step: (C, 1, 1) the unit of each channel.
             rng: of the direction.
         """
-        sign = torch.empty_like(decoded).uniform_(generator=rng).round() * 2 - 1
+        # not uniform_ of something alike: that would depend on how decoded lies in memory
+        sign = torch.rand(decoded.shape, generator=rng, dtype=decoded.dtype, device=decoded.device)
+        sign = sign.round() * 2 - 1
         difference = self.slope(decoded + sign * step / 2)[1] - slope
         each: Tensor = difference * sign * step * 2
         total, seen = each.sum(dim=(1, 2), keepdim=True), self._visibility

@@ -15,6 +15,9 @@ from aecodec.errors import OutputError, cause_of
 
 StrPath = str | os.PathLike[str]
 
+UNFINISHED = ".aecodec-*.part"
+"""Hidden names of files that are being written."""
+
 #: Part of the hidden names of unfinished files: a batch finds by it what a dead process left.
 unfinished_tag: ContextVar[str] = ContextVar("unfinished_tag", default="")
 

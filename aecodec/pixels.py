@@ -172,7 +172,7 @@ def write_image(
             options = options | save_options(kind, metadata, name)
             Image.fromarray(samples).save(buffer, kind, **options)
             data = buffer.getvalue()
-    except AecError:
+    except (AecError, MemoryError):
         raise
     except Exception as error:  # encoders raise what they happen upon
         size = f"{samples.shape[1]} x {samples.shape[0]}"

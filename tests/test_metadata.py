@@ -225,7 +225,7 @@ def test_damaged_exif_does_not_stop_the_picture(cat: np.ndarray, tmp_path: Path)
 def with_exif(cat: np.ndarray, tags: dict[int, object]) -> bytes:
     """A coded picture whose EXIF data have these tags beside a maker and a directory."""
     exif = Image.Exif()
-    exif.update({MAKE: "a camera", **tags})
+    exif.update({MAKE: "a camera", 0x4746: 4, **tags})
     exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
     exif[0x8769] = exif.get_ifd(0x8769)
     raw = exif.tobytes().removeprefix(b"Exif\0\0")
@@ -249,6 +249,7 @@ def test_tags_that_describe_a_file_do_not_describe_another(
     aecodec.decompress(tmp_path / "a.aec", tmp_path / "a.tif")
     with Image.open(tmp_path / "a.tif") as back:
         assert back.getexif()[MAKE] == "a camera"
+        assert back.getexif()[0x4746] == 4  # the rating
         assert back.getexif().get_ifd(0x8769)[0x9003].startswith("2020")
         np.testing.assert_array_equal(np.asarray(back), aecodec.decode(data))
 

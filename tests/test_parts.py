@@ -176,6 +176,7 @@ def test_a_rescued_picture_keeps_its_metadata(
         "whole": (data, {"icc_profile", "xmp"}, False),
         "longer": (data + b"more", {"icc_profile", "xmp"}, True),
         "cut": (data[:-6], {"icc_profile"}, True),
+        "length": (data.replace(b"xMP \x04", b"xMP \xff"), {"icc_profile"}, True),
     }
     for name, (damaged, kept, noted) in cases.items():
         path = tmp_path / f"{name}.aec"

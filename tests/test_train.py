@@ -153,7 +153,9 @@ def test_patches_are_pieces_of_the_images(tmp_path: Path) -> None:
 
 
 def test_training_sees_pictures_upright_and_passes_over_what_is_none(
-    photo: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    photo: np.ndarray,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -166,6 +168,8 @@ def test_training_sees_pictures_upright_and_passes_over_what_is_none(
     np.testing.assert_array_equal(turned, np.rot90(photo, -1))
     np.testing.assert_array_equal(gray, photo[:, :, :1].repeat(3, axis=2))
     assert bomb is None
+    (tmp_path / "deep.ppm").write_bytes(b"P6 1 1 65535\n" + bytes(6))
+    assert load_image(tmp_path / "deep.ppm", DataConfig()) is None
     assert "bomb.png" in caplog.text
 
 

@@ -83,6 +83,12 @@ def test_a_damaged_neighbour_stops_nothing(
     assert "broken.safetensors" in caplog.text
     with pytest.raises(UnknownModelError, match="nothing"):
         weights.find_model("nothing")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo").touch()
+    (tmp_path / "weights.bin").touch()
+    assert weights.find_model("photo").name == "photo.safetensors"
+    with pytest.raises(UnknownModelError, match=r"weights\.bin: weights files are called"):
+        weights.find_model("weights.bin")
 
 
 def test_weights_are_loaded_once_however_they_are_named(cat: np.ndarray) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import click
@@ -37,6 +39,9 @@ COMMANDS = {
 EXIT_OTHER, EXIT_USAGE, EXIT_INPUT, EXIT_FORMAT, EXIT_MODEL, EXIT_OUTPUT = 1, 2, 3, 4, 5, 6
 EXIT_PARTLY, EXIT_SOME = 7, 8
 EXIT_INTERRUPTED = 130
+
+#: What writing to standard output may end in.
+_OF_OUTPUT = (errno.EBADF, errno.ENOSPC, errno.EIO)
 
 #: Commands that leave nothing to tidy up: taking torch down again takes 0.4 s.
 _LEAVE_AT_ONCE = (["compress"], ["decompress"], ["verify"])
@@ -155,8 +160,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         report(AecError("not enough memory"))
         return EXIT_OTHER
     except OSError as error:  # of files they are AecErrors
-        where = "standard output" if error.filename is None else error.filename
-        where += ": "
+        where = "" if error.filename is None else f"{error.filename}: "
+        if not where and error.errno in _OF_OUTPUT:
+            where = "standard output: "
         report(AecError(f"{where}{error.strerror or error}"))
         return EXIT_OTHER
     finally:
@@ -173,14 +179,28 @@ def _replace_closed_streams() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP tidy up, as Ctrl-C does, unless somebody has other plans for them."""
+    names = ("SIGTERM", "SIGHUP")  # Windows has only the first
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        changed = []  # only the main thread may
+    for number in changed:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main() -> NoReturn:
     """Entry point of the `aecodec` script."""
     _replace_closed_streams()
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)  # tidy up, as after Ctrl-C
-    code = run()
+    with _interrupted_by_signals():
+        code = run()
     if sys.argv[1:2] in _LEAVE_AT_ONCE:
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):

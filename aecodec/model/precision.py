@@ -81,7 +81,12 @@ def undisturbed(*, inference: bool = True) -> Iterator[None]:
             stack.enter_context(torch.device("cpu"))
         try:
             yield
-        except RuntimeError as error:  # which torch raises of memory, too
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        except RuntimeError as error:
+            if is_lack_of_memory(error):
                 raise MemoryError(str(error)) from error
             raise
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether torch says so by it: on a CPU by a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -72,14 +72,17 @@ class VectorNetwork:
         with torch.random.fork_rng(devices=[]):
             self.net = BottleneckAutoencoder(self.config)
         self.net.load_state_dict({k: v.float() for k, v in part(tensors, "net.").items()})
-        self.tables = _tables(tensors)
-        latent = part(tensors, "latent.")
-        self.quantiser = VectorQuantiser(
-            latent["mean"].to(self.device),
-            latent["log_step"].to(self.device),
-            as_int32(latent["index"]),
-            self.tables.skip,
-        )
+        try:
+            self.tables = _tables(tensors)
+            latent = part(tensors, "latent.")
+            self.quantiser = VectorQuantiser(
+                latent["mean"].to(self.device),
+                latent["log_step"].to(self.device),
+                as_int32(latent["index"]),
+                self.tables.skip,
+            )
+        except KeyError as error:
+            raise WeightsError(f"not made for coding files: {error} is missing") from error
         if self.quantiser.size != self.config.latent_dim:
             raise WeightsError("weights do not fit their config")
         self.net.requires_grad_(False).eval().to(self.device, self.dtype)

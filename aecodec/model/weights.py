@@ -102,14 +102,14 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         if path.is_file():
             return path
         raise UnknownModelError(f"{path}: no such weights file")
-    if path.is_file():
-        raise UnknownModelError(f"{path}: weights files are called .safetensors")
     files = _installed()
     if str(model) in files:
         return files[str(model)]
     for info in available_models():
         if str(model) == info.id:
             return info.path
+    if path.is_file():
+        raise UnknownModelError(f"{path}: weights files are called .safetensors")
     known = ", ".join(files) or "none"
     raise UnknownModelError(f"no model named '{model}' is installed (installed: {known})")
 
@@ -193,14 +193,18 @@ def fitting(path: Path) -> Iterator[None]:
     """Say of weights that a network cannot be built from which file they are in.
 
     Raises:
-        WeightsError: whatever building it raises.
+        WeightsError: whatever building it raises, but for a lack of memory.
     """
+    from .precision import is_lack_of_memory
+
     try:
         yield
     except WeightsError as error:
         where = "" if str(error).startswith(f"{path}: ") else f"{path}: "
         raise WeightsError(f"{where}{error}") from error
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        if is_lack_of_memory(error):
+            raise
         raise WeightsError(f"{path}: weights do not fit their config: {error}") from error
 
 

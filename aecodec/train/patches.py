@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..depth import LARGEST, filled
-from ..errors import InputError, TrainingError
+from ..errors import InputError, MissingDependencyError, TrainingError
 from .prepare import DataConfig, load
 
 log = logging.getLogger(__name__)
@@ -40,11 +40,12 @@ def load_image(path: Path, data: DataConfig) -> np.ndarray | None:
     """
     try:
         samples = load(path, data)
-    except InputError as error:
+    except (InputError, MissingDependencyError) as error:
         log.warning("skipped: %s", error)
         return None
     if data.bits == 8:
-        return np.repeat(samples[:, :, None], 3, axis=2) if samples.ndim == 2 else samples
+        rgb = samples[:, :, None].repeat(3, axis=2) if samples.ndim == 2 else samples
+        return np.ascontiguousarray(rgb)
     if samples.ndim != 2:
         log.warning("skipped: %s: 16 bits a sample in colour", path)
         return None

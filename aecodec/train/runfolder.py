@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError, TrainingError
-from ..output import write_bytes
+from ..output import UNFINISHED, write_bytes
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
 
@@ -47,12 +47,14 @@ class RunFolder:
             raise TrainingError(f"{self.path}: cannot be made: {error.strerror}") from error
 
     def begin(self, config: str, test_files: Iterable[str]) -> None:
-        """Write what is known before the first step.
+        """Write what is known before the first step; remove what a killed run left half-written.
 
         Raises:
             TrainingError: a file cannot be written.
         """
         self.make()
+        for path in self.path.glob(UNFINISHED):
+            path.unlink(missing_ok=True)
         write_text(self.config, config)
         write_text(self.test_files, "".join(f"{name}\n" for name in test_files))
 
