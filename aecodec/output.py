@@ -36,7 +36,7 @@ def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | No
     """
     target = Path(path)
     try:
-        if source is not None and target.exists() and os.path.samefile(source, target):
+        if source is not None and _same(source, target):
             raise OutputError(f"{target}: is the input itself; give another output")
         if target.is_dir():
             raise OutputError(f"{target}: is a folder")
@@ -48,6 +48,10 @@ def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | No
             raise OutputError(f"{target}: there is no folder {target.parent}")
     except OSError as error:
         raise OutputError(f"{target}: {cause_of(error)}") from error
+
+
+def _same(source: StrPath, target: Path) -> bool:
+    return os.path.exists(source) and target.exists() and os.path.samefile(source, target)
 
 
 def write_bytes(path: StrPath, data: bytes | memoryview, *, overwrite: bool = False) -> None:

@@ -61,3 +61,40 @@ def test_nothing_is_left_when_told_to_stop(number: signal.Signals, tmp_path: Pat
         assert process.stderr is not None
         assert process.stderr.read().endswith("aecodec: interrupted\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "compare photo.png -o photo.png --codecs jpeg -f",
+        "explore grid photo.png --qualities 20 -o photo.png -f",
+        "export last.safetensors --data . --out last.safetensors -f",
+    ],
+)
+def test_no_command_replaces_its_input(line: str, photo_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(photo_file.read_bytes())
+    (tmp_path / "last.safetensors").write_bytes(b"a checkpoint")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = shell(f"{COMMAND} {line}", tmp_path)
+    assert done.returncode == 6, done.stderr
+    assert "is the input itself" in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("explore anomaly photo . -o a.png --mad nan", 2, "nan is not a number"),
+        ("explore sample photo -o a.png --seed -1", 2, "--seed"),
+        ("compare photo.png -o a.html --codecs ,", 3, "names no codec"),
+        ("bench . -o file --codecs jpeg", 6, "file: is not a folder"),
+    ],
+)
+def test_options_that_make_no_sense(
+    line: str, code: int, said: str, photo_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photo.png").write_bytes(photo_file.read_bytes())
+    (tmp_path / "file").touch()
+    done = shell(f"{COMMAND} {line}", tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr

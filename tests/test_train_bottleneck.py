@@ -202,6 +202,10 @@ def test_datasets_that_cannot_be_trained_on(tmp_path: Path, config: TrainConfig)
     with pytest.raises(InputError, match="device 'abacus' cannot be used"):
         train(photos, deep, tmp_path / "run", device="abacus")
     assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").touch()  # of a run that was killed early
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl exists"):
+        train(photos, deep, tmp_path / "run")
 
 
 def test_missing_lion_is_named(

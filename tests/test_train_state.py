@@ -7,10 +7,14 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from safetensors.torch import load_file
 from train_files import BOTTLENECK, HYPERPRIOR, write_config, write_images
 
@@ -226,6 +230,20 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         trainer.save()
     assert path.read_bytes() == kept
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["last.safetensors"]
+
+
+def test_an_interrupted_command_says_so(images: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = write_config(tmp_path, BOTTLENECK, 10**6)
+    command = [sys.executable, "-m", "aecodec", "train", config, "--data", images, "--out", run]
+    with subprocess.Popen([str(part) for part in command], cwd=ROOT) as process:
+        while not (run / "test_files.txt").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert (run / "last.safetensors").exists()
 
 
 def test_an_optimiser_that_did_not_make_the_checkpoint_is_refused(

@@ -91,6 +91,7 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **options: Any) -> N
     from aecodec.measure.runner import find_images
 
     paths = find_images(folder, options["limit"])
+    _check_folder(out)
     if (out / "results.json").exists() and not options["force"]:
         raise OutputError(f"{out}: has a report already; --force replaces it")
     published = load_published(options["published"]) if options["published"] else None
@@ -212,6 +213,13 @@ def _write(
     plots.draw(_plot(made, published), drawn)
     for path in [*written, *drawn]:
         click.echo(path)
+
+
+def _check_folder(out: Path) -> None:
+    """Find out before hours of work that a folder cannot be made."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OutputError(f"{there}: is not a folder")
 
 
 def _plot(made: Report, published: Published | None) -> Plot:

@@ -41,7 +41,7 @@ Example:
     "qualities",
     multiple=True,
     default=(30.0,),
-    type=click.FloatRange(1, 100),
+    type=options.FloatRange(1, 100),
     help="Quality of aecodec; may be repeated.  [default: 30]",
 )
 @click.option(
@@ -68,10 +68,13 @@ def command(
     from aecodec.measure.peers import make_peers
     from aecodec.output import check_output, write_bytes
 
-    check_output(out, overwrite=force)
+    for image in images:
+        check_output(out, overwrite=force, source=image)
     names = [name.strip() for name in codecs.split(",") if name.strip()]
     if OWN in names:
         raise InputError(f"--codecs names the others; {OWN} is always there")
+    if not names:
+        raise InputError("--codecs names no codec")
     own, *peers = make_peers([OWN, *names], model=model)
     pictures = _compare(images, own, peers, sorted(set(qualities)), quiet)
     described = [f"{peer.label}: {peer.describe()}" for peer in (own, *peers)]

@@ -37,7 +37,7 @@ Examples:
 @click.option(
     "-q",
     "--quality",
-    type=click.FloatRange(1, 100),
+    type=options.FloatRange(1, 100),
     help="Small to close to the original.  [default: 75]",
 )
 @click.option(
@@ -59,7 +59,7 @@ Examples:
 @click.option("--preview", is_flag=True, help="Store a small picture, too: 1 to 3 % of the file.")
 @click.option(
     "--alpha-quality",
-    type=click.FloatRange(1, 100),
+    type=options.FloatRange(1, 100),
     help="1 (opaque or transparent) to 100 (alpha without loss).  [default: 100]",
 )
 @click.option(

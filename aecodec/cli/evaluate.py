@@ -35,7 +35,7 @@ Examples:
     "--quality",
     "qualities",
     multiple=True,
-    type=click.FloatRange(1, 100),
+    type=options.FloatRange(1, 100),
     help="May be repeated.  [default: 10, 30, 50, 70, 90]",
 )
 @click.option(

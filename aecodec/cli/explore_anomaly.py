@@ -26,8 +26,8 @@ Examples:
 @shared.model
 @click.argument("data", type=options.FILE)
 @shared.picture
-@click.option("--mad", type=click.FloatRange(0, min_open=True), help="[default: 3.5]")
-@click.option("--quantile", type=click.FloatRange(0, 1, min_open=True, max_open=True))
+@click.option("--mad", type=options.FloatRange(0, min_open=True), help="[default: 3.5]")
+@click.option("--quantile", type=options.FloatRange(0, 1, min_open=True, max_open=True))
 @click.option("--reference", type=options.FILE, metavar="DIR", help="Folder of normal images.")
 @click.option(
     "--worst", default=8, show_default=True, type=click.IntRange(0, 40), help="Images to draw."

@@ -47,7 +47,7 @@ def command(
     """Code, decode and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, image)
     part = shared.numbers(region, int, "--region")
     if part is not None and len(part) != 4:
         raise click.BadParameter(f"{region!r} is not X,Y,W,H", param_hint="--region")

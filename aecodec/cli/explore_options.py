@@ -36,7 +36,11 @@ def _before(text: str) -> Callable[[F], F]:
 picture = _before("Picture to write, .png or .svg; the numbers go into a .json beside it.")
 model = click.argument("model", metavar="MODEL")
 seed = click.option(
-    "--seed", default=0, show_default=True, type=int, help="Equal seeds give equal results."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=options.SEED,
+    help="Equal seeds give equal results.",
 )
 device = options.device
 method = click.option(
@@ -98,11 +102,11 @@ def note_unseen(model: str, test_files: Path | None) -> None:
         say(f"aecodec: note: --test-files {known} leaves out what training saw")
 
 
-def prepare(out: Path, force: bool) -> None:
-    """Fail before any work where the picture cannot be written."""
+def prepare(out: Path, force: bool, source: Path | None = None) -> None:
+    """Fail before any work where the picture cannot be written, or is the input itself."""
     from aecodec.explore.figures import check_outputs
 
-    check_outputs(out, overwrite=force)
+    check_outputs(out, overwrite=force, source=source)
 
 
 def finish(result: Result, out: Path, force: bool, as_json: bool) -> None:

@@ -42,7 +42,7 @@ Examples:
     "--extent",
     default=3.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=options.FloatRange(0, min_open=True),
     help="How far each way, in standard deviations.",
 )
 @shared.device

@@ -43,7 +43,7 @@ Example:
     "--deadzone",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=options.FloatRange(0, 1),
     help="Strength of rate-distortion optimised rounding in the encoder.",
 )
 @options.force
@@ -62,7 +62,8 @@ def command(
     from aecodec.output import check_output
     from aecodec.train.export import export
 
-    check_output(out, overwrite=force)
+    for source in (run, run / "last.safetensors", run / "best.safetensors"):
+        check_output(out, overwrite=force, source=source)
     export(
         run, data, out, description=description, count=images, refined=refined, deadzone=deadzone
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import sys
@@ -31,6 +32,17 @@ class _Name(click.Path):
         return super().convert(value, param, ctx)
 
 
+class FloatRange(click.FloatRange):
+    """A range that NaN lies outside of."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number", param, ctx)
+        return number
+
+
+SEED = click.IntRange(0, 2**32 - 1)  # what all libraries take
 FILE = _Name(path_type=Path)  # whether it exists is for the library to say
 NAME = _Name(path_type=str, allow_dash=True)  # of a file, a folder, a URL; `-`
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from aecodec.cli import options
+from aecodec.cli.main import EXIT_INTERRUPTED
 
 HELP = """Train a model on a folder of images, from a TOML config.
 
@@ -31,7 +32,7 @@ training never saw are listed in `test_files.txt`.
 @click.option("--out", type=options.FILE, help="Run folder to write.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.FloatRange(min=0, min_open=True),
     help="Length of the schedule, annealed to the end.  [default: the config's minutes or steps]",
 )
 @click.option(
@@ -57,8 +58,8 @@ def command(
     init: Path | None,
     device: str,
     threads: int | None,
-) -> None:
-    """Train, and say where the result lies."""
+) -> int:
+    """Train, and say where the result lies; gives the exit code."""
     folder = resume or out
     if folder is None or (resume is None and (config is None or data is None)):
         raise click.UsageError("a new run needs CONFIG, --data and --out; --resume RUN goes on")
@@ -73,9 +74,11 @@ def command(
         torch.set_num_threads(threads)
     go_on = resume is not None
     result = train(config, data, folder, minutes=minutes, resume=go_on, init=init, device=device)
+    code = 0 if result.finished else EXIT_INTERRUPTED
     if rank_here() > 0:
-        return
+        return code
     best = ""
     if result.best_loss is not None:
         best = f", best validation loss {result.best_loss:.5g} at step {result.best_step}"
     click.echo(f"{folder}: {result.step} steps, {result.minutes:.1f} minutes{best}", err=True)
+    return code

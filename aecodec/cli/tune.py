@@ -44,7 +44,7 @@ Examples:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.FloatRange(min=0, min_open=True),
     metavar="MINUTES",
     help="Begin no other trial after so long.",
 )
@@ -62,7 +62,9 @@ Examples:
     show_default=True,
     help="What ends poor trials early.",
 )
-@click.option("--seed", type=int, metavar="N", help="Of the search.  [default: another each time]")
+@click.option(
+    "--seed", type=options.SEED, metavar="N", help="Of the search.  [default: another each time]"
+)
 @options.device
 @options.threads
 def command(

@@ -35,11 +35,13 @@ class Result(Protocol):
         """Everything the picture shows, for JSON."""
 
 
-def check_outputs(out: Path, *, overwrite: bool = False) -> Path:
+def check_outputs(out: Path, *, overwrite: bool = False, source: Path | None = None) -> Path:
     """Find out before any work that a picture, or the JSON beside it, cannot be written.
 
     Args:
         out: the picture, `.png` or `.svg`.
+        overwrite: whether existing files may be replaced.
+        source: the file read from, which is never overwritten.
 
     Returns:
         The JSON beside it: the same name ending in `.json`.
@@ -51,7 +53,7 @@ def check_outputs(out: Path, *, overwrite: bool = False) -> Path:
         raise OutputError(f"{out}: a picture is written as {' or '.join(FORMATS)}")
     beside = out.with_suffix(".json")
     for path in (out, beside):
-        check_output(path, overwrite=overwrite)
+        check_output(path, overwrite=overwrite, source=source)
     return beside
 
 

@@ -72,8 +72,11 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, "pt") as file:
-            meta = json.loads((file.metadata() or {})["aecodec"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+            text = (file.metadata() or {}).get("aecodec")
+        if text is None:
+            raise TrainingError(f"{path}: not a checkpoint: it holds no state of training")
+        meta = json.loads(text)
+    except (OSError, SafetensorError, ValueError) as error:
         raise TrainingError(f"{path}: not a usable checkpoint: {error}") from error
     return dict(meta)
 

@@ -68,8 +68,9 @@ def train(
         InputError: a device that cannot be used.
     """
     folder = RunFolder(Path(out))
-    if folder.last.exists() and not resume:
-        raise TrainingError(f"{folder.last} exists: go on with --resume, or use another folder")
+    for path in () if resume else (folder.last, folder.best, folder.metrics):
+        if path.exists():
+            raise TrainingError(f"{path} exists: go on with --resume, or use another folder")
     if resume and init is not None:
         raise TrainingError("a run that goes on takes no initial weights")
     if not resume and (config is None or data is None):
