@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -335,6 +336,12 @@ def test_a_traversal_that_lacks_something_says_what(model, variational, table, f
         explore.traverse(variational, latents=table)
     with pytest.raises(InputError, match="at least 2 steps"):
         explore.traverse(model, latents=table, steps=1)
+
+
+def test_latents_of_an_unknown_model_are_taken_with_a_warning(model, table, caplog):
+    unknown = dataclasses.replace(table, model="run2", model_id="")
+    explore.traverse(model, latents=unknown, dimensions=[0])
+    assert "those of run2" in caplog.text
 
 
 def test_a_hyperprior_moves_channels_of_an_image(photo, tmp_path):

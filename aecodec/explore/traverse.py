@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aecodec.model.families import LatentModel
+
+log = logging.getLogger("aecodec")
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,9 @@ def _check(model: LatentModel, latents: Latents, dimensions: int) -> None:
             f"the latents are those of {latents.model} ({latents.vectors.shape[1]} dimensions), "
             f"not of {model.info.name} ({mine})"
         )
+    if not (latents.model_id and model.info.id) and latents.model != model.info.name:
+        # checkpoints have no identity
+        log.warning("the latents are those of %s, not of %s?", latents.model, model.info.name)
 
 
 def _choose(
