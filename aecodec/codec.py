@@ -227,7 +227,7 @@ class Codec:
             region: (x, y, width, height) in pixels of the upright picture; only the
                 chunks it needs are decoded. None for the whole picture.
             preview: whether to give the whole picture at one eighth of its size. One that
-                was stored takes a thirtieth of the time; else it is made from the
+                was stored takes a twenty-fifth of the time; else it is made from the
                 latents in two fifths of the time.
             limits: what bytes to accept; None for the default ones.
             name: what to call the data in error messages.
