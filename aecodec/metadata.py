@@ -24,7 +24,7 @@ _ORIENTATION = 0x0112  # EXIF
 _UPRIGHT = (_ORIENTATION, 3, 1, 1, 0)  # its entry: one SHORT, 1, padding
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))([2-8])")
 _DIRECTORIES = (0x8769, 0x8825)  # Exif and GPS, of which IFD0 holds the places
-_UNIT, _NO_UNIT = 296, 1
+_UNIT, _NO_UNIT, _UNITS = 296, 1, (1, 2, 3)
 _RESOLUTION = (282, 283, _UNIT)
 #: Tags of a TIFF file that say nothing about how its samples lie: resolution; ratings; titles and
 #: the like, in UTF-16; texts, which are description, maker, model, software, date, artist, host,
@@ -101,6 +101,8 @@ def _of_the_picture(tags: Image.Exif) -> Image.Exif:
     found = Image.Exif()
     found.update({tag: tags[tag] for tag in _TEXTS if isinstance(tags.get(tag), str)})
     found.update({tag: tags[tag] for tag in _RESOLUTION if isinstance(tags.get(tag), Real)})
+    if found.get(_UNIT) not in _UNITS:
+        found.pop(_UNIT, None)
     found.update({tag: tags[tag] for tag in (*_RATINGS, *_TITLES) if tag in tags})
     for pointer in _DIRECTORIES:
         if directory := tags.get_ifd(pointer):
@@ -215,3 +217,11 @@ def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, A
     elif xmp:
         options["xmp"] = xmp
     return options
+
+
+def without_exif(options: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments for a TIFF file, of whose tags the XMP stays."""
+    rest = {key: value for key, value in options.items() if key != "exif"}
+    if packet := options["exif"].get(_XMP_TAG):
+        rest["tiffinfo"] = {_XMP_TAG: packet}
+    return rest

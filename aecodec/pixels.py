@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from aecodec import deep
 from aecodec.container import Limits, Metadata, is_aec
 from aecodec.errors import AecError, InputError, LimitError, OutputError, cause_of
-from aecodec.metadata import collect, orientation, save_options
+from aecodec.metadata import collect, orientation, save_options, without_exif
 from aecodec.output import write_bytes
 from aecodec.samples import (
     Samples,
@@ -168,16 +168,28 @@ def write_image(
         if bit_depth(samples) == 16 and samples.ndim == 3:
             data = deep.encode(kind, samples, metadata, f"{name}: ")
         else:
-            buffer = io.BytesIO()
-            options = options | save_options(kind, metadata, name)
-            Image.fromarray(samples).save(buffer, kind, **options)
-            data = buffer.getvalue()
+            data = _encoded(samples, kind, options | save_options(kind, metadata, name), name)
     except (AecError, MemoryError):
         raise
     except Exception as error:  # encoders raise what they happen upon
         size = f"{samples.shape[1]} x {samples.shape[0]}"
         raise OutputError(f"{name}: cannot be written as {kind} ({size}): {error}") from error
     write_bytes(path, data, overwrite=overwrite)
+
+
+def _encoded(samples: Samples, kind: str, options: dict[str, Any], name: str) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(samples).save(buffer, kind, **options)
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders raise what they happen upon
+        if kind != "TIFF" or "exif" not in options:
+            raise
+        # the tags become those of the file, and libtiff does not take every value
+        log.info("%s: the EXIF data cannot be written and are left out: %s", name, error)
+        return _encoded(samples, kind, without_exif(options), name)
+    return buffer.getvalue()
 
 
 def _not_an_image(fp: BinaryIO) -> str:

@@ -143,7 +143,7 @@ def test_relaxed_scales_are_the_exact_ones_but_for_rounding(codec: Codec, crop: 
         ]
         # most on the same side of a half, though only the exact ones round activations
         assert float(difference.abs().max()) < 2
-        assert abs(float(difference.mean())) < 0.02
+        assert abs(float(difference.mean())) < 0.03
         assert float((difference.abs() > 0.5).float().mean()) < 0.2
         (slope,) = torch.autograd.grad(found.sum(), z, retain_graph=True)
         assert bool(slope.any())
@@ -186,7 +186,7 @@ def test_hidden_colour_has_no_error(
 
     (all_bits, all_error), (bits, error) = bits_and_error(None), bits_and_error(seen)
     assert bits < share * all_bits  # what is hidden takes fewer
-    assert error < 1.05 * all_error
+    assert error < 1.08 * all_error
 
 
 def test_effort_on_transparency(codec: Codec, crop: np.ndarray) -> None:

@@ -51,7 +51,13 @@ def test_nothing_is_left_when_told_to_stop(number: signal.Signals, tmp_path: Pat
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "aecodec", "compress", "-", str(tmp_path / "x.aec")]
     with subprocess.Popen(
-        command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup would ignore it
     ) as process:
         while not any(tmp_path.iterdir()):
             assert process.poll() is None
