@@ -24,6 +24,7 @@ from aecodec.errors import (
     InputError,
     MissingDependencyError,
     OutputError,
+    cause_of,
 )
 from aecodec.output import unfinished_tag
 
@@ -115,7 +116,7 @@ def walk(folder: str, *, recursive: bool) -> Iterator[tuple[str, PurePosixPath]]
         return
 
     def unreadable(error: OSError) -> None:
-        log.warning("%s: %s; left out", error.filename, (error.strerror or str(error)).lower())
+        log.warning("%s: %s; left out", error.filename, cause_of(error))
 
     for where, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and recursive)
@@ -295,7 +296,7 @@ def _failing_as(kind: type[AecError], name: str) -> Iterator[None]:
     except (AecError, MemoryError):
         raise
     except OSError as error:
-        raise kind(f"{name}: {(error.strerror or str(error)).lower()}") from error
+        raise kind(f"{name}: {cause_of(error)}") from error
     except Exception as error:  # every store has errors of its own
         raise kind(f"{name}: {type(error).__name__}: {error}") from error
 

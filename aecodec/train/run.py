@@ -113,7 +113,7 @@ def denormals_flushed() -> Iterator[None]:
     Densities far out in the tails would slow training down; other code of the process may
     need them.
     """
-    before = float(torch.tensor(1e-40) * 1) == 0
+    before = float(torch.tensor(1e-40, dtype=torch.float32) * 1) == 0
     torch.set_flush_denormal(True)
     try:
         yield
