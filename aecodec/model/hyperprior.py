@@ -71,10 +71,13 @@ class HyperSynthesis(nn.Module):
 
     def forward(self, z: Tensor, quality: Tensor) -> Tensor:
         """ẑ (B, Cz, h, w), quality (B,) -> features (B, F, 4h, 4w)."""
-        h = self.block_32(F.leaky_relu(F.pixel_shuffle(self.up_32(z), 2), 0.1))
-        h = F.leaky_relu(F.pixel_shuffle(self.up_16(h), 2), 0.1)
-        out: Tensor = self.tail(h) + self.bias(quality)
+        out: Tensor = self.tail(self.hidden(z)) + self.bias(quality)
         return out
+
+    def hidden(self, z: Tensor) -> Tensor:
+        """ẑ (B, Cz, h, w) -> what the last layer sees, (B, hyper_width, 4h, 4w)."""
+        h = self.block_32(F.leaky_relu(F.pixel_shuffle(self.up_32(z), 2), 0.1))
+        return F.leaky_relu(F.pixel_shuffle(self.up_16(h), 2), 0.1)
 
 
 class HyperPrior(nn.Module):

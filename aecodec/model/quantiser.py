@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from torch import Tensor
 from ..layout import QUALITY_STEPS
 from ..parallel import Beside, at_once
 from .autoencoder import Autoencoder
-from .hyperprior import HYPER_STRIDE, ContextPass
-from .passes import Passes, from_cells, passes_of, slots, slots_of, to_cells
+from .hyperprior import HYPER_STRIDE
+from .means import Means
+from .passes import Passes, passes_of, slots
 from .relaxed import RelaxedScaleHead
 from .rounding import round_towards_zero, thresholds_by_index
 from .scale_head import ChunkScales, IntegerScaleHead
@@ -59,30 +60,6 @@ class Scales(Protocol):
         """Those of pass p, (4, P, group), for the residuals (4, P, n) of passes before."""
 
 
-class SortedPass:
-    """A `ContextPass` on elements sorted by pass, whose 1×1 convolutions cost their share."""
-
-    def __init__(self, context: ContextPass, p: int, passes: int) -> None:
-        before, now = (
-            order.to(context.tail.weight.device)
-            for order in slots_of(context.tail.out_channels, passes, p)
-        )
-        self.blocks = context.blocks
-        self.tail = context.tail.weight.detach()[now, :, 0, 0].mT.contiguous()
-        assert context.tail.bias is not None
-        self.bias = context.tail.bias.detach()[now][:, None]
-        known = None if context.known is None else context.known.weight.detach()
-        self.known = None if known is None else known[:, :, 0, 0].T[before].contiguous()
-
-    def __call__(self, features: Tensor, known: list[Tensor]) -> Tensor:
-        """Features (1, F, h, w), and ŷ of each earlier pass -> means (4, P, group)."""
-        h = features
-        if self.known is not None:
-            seen = torch.cat(known, dim=2) @ self.known
-            h = h + from_cells(seen[None], h.shape[2], h.shape[3])
-        return torch.baddbmm(self.bias, to_cells(self.blocks(h))[0], self.tail)
-
-
 class Conditions:
     """All that ẑ and the quality say about one chunk of y, its elements sorted by pass.
 
@@ -95,7 +72,7 @@ class Conditions:
     def __init__(
         self,
         network: Autoencoder,
-        contexts: list[SortedPass],
+        means: Means,
         scales_of: Callable[[], Scales],
         z: Tensor,
         quality: int,
@@ -105,14 +82,14 @@ class Conditions:
         q = network.encoder_gain.log_rows.new_full((1,), quality / QUALITY_STEPS)
         self._scales_of = scales_of
         channels = network.config.latent_channels
-        order = slots(channels, len(contexts)).to(device)
+        count = network.config.passes
+        order = slots(channels, count).to(device)
         self.gain, self.inverse = network.encoder_gain(q)[0], network.decoder_gain(q)[0]
         self._gain = self.gain.flatten()[order][:, None]  # (4, 1, C)
         self._inverse = self.inverse.flatten()[order][:, None]
-        features = network.hyper_synthesis(z, q)
-        self._features = features[:, :, : size[0], : size[1]]
-        self._contexts = contexts
-        self.passes = passes_of(channels, len(contexts), *size)
+        self._means, self._size = means, size
+        self._start = means.start(z, q, size)
+        self.passes = passes_of(channels, count, *size)
 
     @cached_property
     def scales(self) -> Scales:
@@ -148,11 +125,11 @@ class Conditions:
         """
         residuals: list[Tensor] = []
         latents: list[Tensor] = []
-        for p, context in enumerate(self._contexts):
+        for p, start in enumerate(self._start):
             now = self.passes.of(p)
             if before is not None:
                 before(p, residuals)
-            mean = context(self._features, latents) * self._gain[:, :, now]
+            mean = self._means.of(p, start, latents, self._size) * self._gain[:, :, now]
             found = residual(p, mean, residuals)
             residuals.append(found)
             latents.append((found + mean) * self._inverse[:, :, now])
@@ -175,11 +152,7 @@ class Quantiser:
     ) -> None:
         self._net = network
         self._head = scale_head
-        count = len(network.context)
-        self._contexts = [
-            SortedPass(cast(ContextPass, context), p, count)
-            for p, context in enumerate(network.context)
-        ]
+        self._means = Means(network)
         self._skip = skip
         self.deadzone = deadzone
         self._device = network.encoder_gain.log_rows.device
@@ -215,12 +188,12 @@ class Quantiser:
         given = torch.from_numpy(z)
         scales = partial(self._head.chunk, given, quality, size)
         real = given[None].to(self._device).float()
-        return Conditions(self._net, self._contexts, scales, real, quality, size)
+        return Conditions(self._net, self._means, scales, real, quality, size)
 
     def relaxed(self, z: Tensor, quality: int, size: tuple[int, int]) -> Conditions:
         """The same for a real ẑ (1, Cz, h, w), scale indices real too, with gradients."""
         scales = partial(self._relaxed_head.chunk, z, quality, size)
-        return Conditions(self._net, self._contexts, scales, z, quality, size)
+        return Conditions(self._net, self._means, scales, z, quality, size)
 
     @cached_property
     def _relaxed_head(self) -> RelaxedScaleHead:
@@ -283,7 +256,7 @@ class Quantiser:
     def dequantise(self, z: NDArray[np.int32], q: NDArray[np.int32], quality: int) -> Tensor:
         """ŷ (C, H, W) float32 in channels-last memory, ready for the synthesis transform."""
         size = (q.shape[1], q.shape[2])
-        passes = passes_of(len(q), len(self._contexts), *size)
+        passes = passes_of(len(q), self._net.config.passes, *size)
         known = passes.sort(torch.from_numpy(q))
         residuals = (known[:, :, passes.of(p)] for p in range(passes.count))
         return self.reconstruct(z, residuals, quality, size)

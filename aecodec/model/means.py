@@ -1,0 +1,136 @@
+"""The means of residuals, as they are computed when files are coded: `ContextPass`, folded.
+
+A pass adds features and what is known of ŷ, h = f + K·ŷ, then what its residual blocks find,
+h += E·s with s = φ(S ∗ φ(R·h)), and ends in means T·h. Between the leaky ReLUs φ and the 3×3
+convolutions S everything is linear: what R and T see of the last hidden layer u of the hyper
+synthesis, of ŷ and of s are products of weights, made once. That is a sixth fewer
+multiplications than layer by layer, and for all that comes from u no pass waits for another.
+
+Elements are sorted by pass (see `passes.py`), so that work on a pass costs its share.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .autoencoder import Autoencoder
+from .blocks import Bottleneck, interpolate_rows
+from .hyperprior import ContextPass, HyperSynthesis
+from .passes import from_cells, slots_of, to_cells
+
+
+class Means:
+    """All context passes of a network.
+
+    Args:
+        network: the model, in evaluation mode.
+    """
+
+    def __init__(self, network: Autoencoder) -> None:
+        self._synthesis = network.hyper_synthesis
+        count = len(network.context)
+        self._passes = [
+            _Pass(cast(ContextPass, context), network.hyper_synthesis, p, count)
+            for p, context in enumerate(network.context)
+        ]
+        self._hidden = torch.cat([each.hidden for each in self._passes], dim=2)
+        self._rows = torch.cat([each.rows for each in self._passes], dim=2)
+        self._widths = [each.hidden.shape[2] for each in self._passes]
+
+    def start(self, z: Tensor, quality: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """What ẑ says to every pass.
+
+        Args:
+            z: ẑ (1, Cz, h, w).
+            quality: (1,), in [0, 7].
+            size: (H, W), positions of y.
+
+        Returns:
+            For each pass (4, P, n), what the layers of the pass that see its features see.
+        """
+        hidden = self._synthesis.hidden(z)[:, :, : size[0], : size[1]]
+        rows = interpolate_rows(self._rows.flatten(1), quality).view(4, 1, -1)
+        seen = torch.baddbmm(rows, to_cells(hidden)[0], self._hidden)
+        return list(torch.split(seen, self._widths, dim=2))
+
+    def of(self, p: int, start: Tensor, known: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Means of pass p, (4, P, group), in units of y.
+
+        Args:
+            p: the pass.
+            start: of it, from `start`.
+            known: ŷ of each pass before, (4, P, group).
+            size: (H, W), positions of y.
+        """
+        return self._passes[p](start, known, size)
+
+
+class _Pass:
+    """One pass. Its targets are the layers that see h: R of each block, then T.
+
+    Attributes:
+        hidden: (4, hidden, n) from u to all targets, for each position of a 2×2 cell.
+        rows: (8, 4, n) what is added, for each quality row.
+    """
+
+    def __init__(self, context: ContextPass, synthesis: HyperSynthesis, p: int, count: int) -> None:
+        weight = context.tail.weight
+        before, now = slots_of(context.tail.out_channels, count, p)
+        made = [cast(Bottleneck, block) for block in context.blocks]
+        layers = [block.reduce for block in made]
+        targets = [_matrix(layer).expand(4, -1, -1) for layer in layers] + [
+            _matrix(context.tail)[now]
+        ]
+        biases = [_bias(layer).expand(4, -1) for layer in layers] + [_bias(context.tail)[now]]
+
+        from_hidden, from_quality = _matrix(synthesis.tail), synthesis.bias.rows.detach().cpu()
+        offset = from_quality.double() + _bias(synthesis.tail)  # (8, width) of h
+        hidden: list[Tensor] = []
+        rows: list[Tensor] = []
+        expansions: list[Tensor] = []
+        self._inner: list[Tensor] = []  # to each target, from s of all blocks before
+        for k, (target, bias) in enumerate(zip(targets, biases, strict=True)):
+            hidden.append((target @ from_hidden).mT)
+            rows.append(torch.einsum("kmw,rw->rkm", target, offset) + bias)
+            expanded = [(target @ expansion).mT for expansion in expansions]
+            self._inner.append(torch.cat([target.new_zeros(4, 0, target.shape[1]), *expanded], 1))
+            if k < len(made):
+                expansions.append(_matrix(made[k].expand))
+                offset = offset + _bias(made[k].expand)
+        self.hidden, self.rows = torch.cat(hidden, 2).to(weight), torch.cat(rows, 2).to(weight)
+        self._inner = [matrix.to(weight) for matrix in self._inner]
+        self._known = None
+        if context.known is not None:
+            known = _matrix(context.known).T[before]  # (4, p·group, width)
+            self._known = torch.cat([known @ target.mT for target in targets], 2).to(weight)
+        self._spatial = [block.spatial for block in made]
+        self._widths = [target.shape[1] for target in targets]
+
+    def __call__(self, start: Tensor, known: list[Tensor], size: tuple[int, int]) -> Tensor:
+        if self._known is not None:
+            start = torch.baddbmm(start, torch.cat(known, dim=2), self._known)
+        *seen, mean = torch.split(start, self._widths, dim=2)
+        inner: list[Tensor] = []
+        for h, spatial, mix in zip(seen, self._spatial, self._inner, strict=False):
+            h = F.leaky_relu(_plus(h, inner, mix), 0.1)
+            h = spatial(from_cells(h[None], *size))
+            inner.append(to_cells(F.leaky_relu(h, 0.1, inplace=True))[0])
+        return _plus(mean, inner, self._inner[-1])
+
+
+def _plus(total: Tensor, parts: list[Tensor], matrix: Tensor) -> Tensor:
+    return torch.baddbmm(total, torch.cat(parts, dim=2), matrix) if parts else total
+
+
+def _matrix(layer: nn.Conv2d) -> Tensor:
+    """(out, in) of a 1×1 convolution, in float64 on the CPU: products lose nothing there."""
+    return layer.weight.detach()[:, :, 0, 0].cpu().double()
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias.detach().cpu().double()
