@@ -12,6 +12,7 @@ import math
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import constriction
@@ -101,9 +102,9 @@ def _groups(index: NDArray[np.uint8], skip: int) -> tuple[NDArray[np.intp], list
     """Positions sorted by scale index, and (index, count) for each that is coded."""
     flat = index.reshape(-1)
     order = np.argsort(flat, kind="stable")
-    counts = np.bincount(flat, minlength=64)
-    order = order[int(counts[:skip].sum()) :]
-    return order, [(i, int(counts[i])) for i in range(skip, len(counts)) if counts[i]]
+    edges = np.searchsorted(flat, np.arange(skip, 257), sorter=order).tolist()
+    counts = [after - first for first, after in pairwise(edges)]
+    return order[edges[0] :], [(i, n) for i, n in enumerate(counts, start=skip) if n]
 
 
 def encode_chunk(

@@ -37,36 +37,37 @@ class Means:
             _Pass(cast(ContextPass, context), network.hyper_synthesis, p, count)
             for p, context in enumerate(network.context)
         ]
-        self._hidden = torch.cat([each.hidden for each in self._passes], dim=2)
-        self._rows = torch.cat([each.rows for each in self._passes], dim=2)
-        self._widths = [each.hidden.shape[2] for each in self._passes]
 
-    def start(self, z: Tensor, quality: Tensor, size: tuple[int, int]) -> list[Tensor]:
-        """What ẑ says to every pass.
+    def start(self, z: Tensor, size: tuple[int, int]) -> Tensor:
+        """ẑ (1, Cz, h, w), y of size (H, W) -> the hidden layer u, (4, P, hidden)."""
+        hidden = self._synthesis.hidden(z)[:, :, : size[0], : size[1]]
+        return to_cells(hidden)[0]
+
+    def ahead(self, p: int, start: Tensor, quality: Tensor) -> Tensor:
+        """What `start` says to pass p, for which no other pass has to be known.
 
         Args:
-            z: ẑ (1, Cz, h, w).
+            p: the pass.
+            start: (4, P, hidden).
             quality: (1,), in [0, 7].
-            size: (H, W), positions of y.
 
         Returns:
-            For each pass (4, P, n), what the layers of the pass that see its features see.
+            (4, P, n)
         """
-        hidden = self._synthesis.hidden(z)[:, :, : size[0], : size[1]]
-        rows = interpolate_rows(self._rows.flatten(1), quality).view(4, 1, -1)
-        seen = torch.baddbmm(rows, to_cells(hidden)[0], self._hidden)
-        return list(torch.split(seen, self._widths, dim=2))
+        made = self._passes[p]
+        rows = interpolate_rows(made.rows.flatten(1), quality).view(4, 1, -1)
+        return torch.baddbmm(rows, start, made.hidden)
 
-    def of(self, p: int, start: Tensor, known: list[Tensor], size: tuple[int, int]) -> Tensor:
+    def of(self, p: int, ahead: Tensor, known: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Means of pass p, (4, P, group), in units of y.
 
         Args:
             p: the pass.
-            start: of it, from `start`.
+            ahead: of it, from `ahead`.
             known: ŷ of each pass before, (4, P, group).
             size: (H, W), positions of y.
         """
-        return self._passes[p](start, known, size)
+        return self._passes[p](ahead, known, size)
 
 
 class _Pass:
@@ -110,10 +111,10 @@ class _Pass:
         self._spatial = [block.spatial for block in made]
         self._widths = [target.shape[1] for target in targets]
 
-    def __call__(self, start: Tensor, known: list[Tensor], size: tuple[int, int]) -> Tensor:
+    def __call__(self, total: Tensor, known: list[Tensor], size: tuple[int, int]) -> Tensor:
         if self._known is not None:
-            start = torch.baddbmm(start, torch.cat(known, dim=2), self._known)
-        *seen, mean = torch.split(start, self._widths, dim=2)
+            total = torch.baddbmm(total, torch.cat(known, dim=2), self._known)
+        *seen, mean = torch.split(total, self._widths, dim=2)
         inner: list[Tensor] = []
         for h, spatial, mix in zip(seen, self._spatial, self._inner, strict=False):
             h = F.leaky_relu(_plus(h, inner, mix), 0.1)

@@ -87,8 +87,8 @@ class Conditions:
         self.gain, self.inverse = network.encoder_gain(q)[0], network.decoder_gain(q)[0]
         self._gain = self.gain.flatten()[order][:, None]  # (4, 1, C)
         self._inverse = self.inverse.flatten()[order][:, None]
-        self._means, self._size = means, size
-        self._start = means.start(z, q, size)
+        self._means, self._size, self._quality = means, size, q
+        self._start = means.start(z, size)
         self.passes = passes_of(channels, count, *size)
 
     @cached_property
@@ -125,11 +125,14 @@ class Conditions:
         """
         residuals: list[Tensor] = []
         latents: list[Tensor] = []
-        for p, start in enumerate(self._start):
+        ahead = self._means.ahead(0, self._start, self._quality)
+        for p in range(self.passes.count):
             now = self.passes.of(p)
             if before is not None:
                 before(p, residuals)
-            mean = self._means.of(p, start, latents, self._size) * self._gain[:, :, now]
+            mean = self._means.of(p, ahead, latents, self._size) * self._gain[:, :, now]
+            if p + 1 < self.passes.count:  # while residuals may still be coming
+                ahead = self._means.ahead(p + 1, self._start, self._quality)
             found = residual(p, mean, residuals)
             residuals.append(found)
             latents.append((found + mean) * self._inverse[:, :, now])
@@ -274,6 +277,7 @@ class Quantiser:
         given = self.conditions(z, quality, size)
         coming = iter(residuals)
         decoded = given.walk(lambda p, mean, known: next(coming).to(mean))
+        latents = given.passes.restore(decoded)
         for _ in coming:
             pass  # whoever makes them may have work to do behind the last
-        return given.passes.restore(decoded)
+        return latents
