@@ -10,15 +10,19 @@ from .config import QUALITY_ROWS
 
 
 class Bottleneck(nn.Module):
-    """Residual block: 1×1 C→C/2, 3×3, 1×1 C/2→C (He et al. 2015), without normalisation.
+    """Residual block: 1×1 C→I, 3×3, 1×1 I→C (He et al. 2015), without normalisation.
 
     Dense and channel-heavy on purpose: it runs near peak on AVX-512, AMX and GPUs,
     where depthwise convolutions are bound by memory.
+
+    Args:
+        channels: C.
+        inner: I; 0 for half of C.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, inner: int = 0) -> None:
         super().__init__()
-        inner = channels // 2
+        inner = inner or channels // 2
         self.reduce = nn.Conv2d(channels, inner, 1)
         self.spatial = nn.Conv2d(inner, inner, 3, padding=1)
         self.expand = nn.Conv2d(inner, channels, 1)
@@ -35,9 +39,9 @@ class Bottleneck(nn.Module):
         return out.add_(x) if torch.is_inference_mode_enabled() else x + out
 
 
-def blocks(channels: int, count: int) -> nn.Sequential:
+def blocks(channels: int, count: int, inner: int = 0) -> nn.Sequential:
     """A stack of residual blocks."""
-    return nn.Sequential(*(Bottleneck(channels) for _ in range(count)))
+    return nn.Sequential(*(Bottleneck(channels, inner) for _ in range(count)))
 
 
 def spread(x: Tensor) -> Tensor:

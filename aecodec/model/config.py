@@ -36,9 +36,11 @@ class ModelConfig:
     width_16: int = 256  # features at 1/16 resolution
     analysis_blocks: tuple[int, int] = (4, 3)  # residual blocks at 1/8 and at 1/16
     synthesis_blocks: tuple[int, int] = (5, 3)  # the same, on the way back
+    synthesis_inner: tuple[int, int] = (0, 0)  # inner width of these; 0: half of the features
     hyper_width: int = 128  # hidden width of the hyper transforms
     context_width: int = 192
     context_blocks: tuple[int, ...] = (1, 1, 1, 1)  # residual blocks in each context pass
+    context_inner: int = 0  # inner width of these; 0: half of context_width
     scale_width: int = 96  # hidden width of the exact scale head
     scale_context_width: int = 0  # of its context passes; 0: scales come from ẑ alone
     lambda_min: float = 0.0005  # rate-distortion trade-off at quality 0

@@ -191,7 +191,7 @@ class ContextPass(nn.Module):
         super().__init__()
         c, w = config.latent_channels, config.context_width
         self.known = None if first else nn.Conv2d(c, w, 1, bias=False)
-        self.blocks = blocks(w, count)
+        self.blocks = blocks(w, count, config.context_inner)
         self.tail = nn.Conv2d(w, c, 1)
         with torch.no_grad():
             self.tail.weight.mul_(0.1)

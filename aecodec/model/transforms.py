@@ -148,10 +148,10 @@ class Synthesis(nn.Module):
             self.linear.weight.copy_(dct_basis(c).T[:, :, None, None])
         self.head = nn.Conv2d(c, m, 1)
         self.gain_16 = QualityGain(torch.zeros(QUALITY_ROWS, m))
-        self.blocks_16 = blocks(m, config.synthesis_blocks[1])
+        self.blocks_16 = blocks(m, config.synthesis_blocks[1], config.synthesis_inner[1])
         self.up = nn.Conv2d(m, 4 * n, 1)
         self.gain_8 = QualityGain(torch.zeros(QUALITY_ROWS, n))
-        self.blocks_8 = blocks(n, config.synthesis_blocks[0])
+        self.blocks_8 = blocks(n, config.synthesis_blocks[0], config.synthesis_inner[0])
         self.tail = _scaled(nn.Conv2d(n, 192, 1), 0.05)
         self._reach_8 = -(-config.synthesis_blocks[0] // 2)  # of the blocks at 1/8
 
