@@ -30,6 +30,7 @@ COMMANDS = {
     "completion": "Print the script that completes aecodec's arguments in a shell.",
     "bench": "Measure rate, distortion and speed beside other codecs.",
     "train": "Train a model.",
+    "narrow": "Make weights narrower, to train a faster model.",
     "export": "Turn a training run into a weights file.",
     "tune": "Search for the best values of a training config.",
     "evaluate": "Measure a model, or two side by side, on a folder of images.",
