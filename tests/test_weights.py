@@ -39,6 +39,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         ("config", "{", "not JSON"),
         ("config", '{"wat": 1}', "unknown keys: wat"),
         ("config", '{"latent_channels": "x"}', "do not fit their config"),
+        ("config", '{"synthesis_inner": [48]}', "synthesis_inner must have 2 entries"),
         ("data", "[]", "`data` is malformed"),
         ("deadzone", "abc", "do not fit their config"),
         ("tables.y", torch.zeros(64, 9, dtype=torch.int32), "malformed"),

@@ -78,8 +78,8 @@ class ModelConfig:
         """Build from a mapping as read from JSON or TOML.
 
         Raises:
-            WeightsError: unknown names, a number of passes that is not 1, 2 or 4, or channels of y
-                that are not a multiple of it.
+            WeightsError: unknown names, a number of passes that is not 1, 2 or 4, channels of y
+                that are not a multiple of it, or not both of a pair.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
@@ -88,6 +88,10 @@ class ModelConfig:
         fixed: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
         }
+        for name in ("analysis_blocks", "synthesis_blocks", "synthesis_inner"):
+            value = fixed.get(name, (0, 0))
+            if not isinstance(value, tuple) or len(value) != 2:
+                raise WeightsError(f"{name} must have 2 entries, at 1/8 and at 1/16")
         config = cls(**fixed)
         if config.passes not in (1, 2, 4):
             raise WeightsError(f"context_blocks must have 1, 2 or 4 entries, not {config.passes}")
