@@ -70,6 +70,8 @@ class Tables:
                 or np.any(np.where(inside, 0, table) != 0)
             ):
                 raise WeightsError("a frequency table is malformed")
+        if not 0 <= self.skip <= len(self.y):
+            raise WeightsError(f"residuals cannot be skipped below the scale index {self.skip}")
 
     @cached_property
     def y_models(self) -> list[Any]:

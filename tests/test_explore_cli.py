@@ -73,6 +73,13 @@ def test_features_are_the_outputs_of_the_layers(model, folder):
         explore.features(model, image, layers=["nothing"])
 
 
+def test_features_of_the_codec_go_from_pixels_to_pixels(folder):
+    ends = ["analysis.head", "synthesis.tail"]
+    found = explore.features(load_model("photo"), folder / "red/0.png", layers=ends, channels=2)
+    assert [one.layer for one in found.layers] == ends
+    assert found.layers[-1].shape[0] == 192
+
+
 def test_weights_are_all_counted(model):
     found = explore.weights(model)
     assert found.count == sum(p.numel() for p in model.module.parameters())

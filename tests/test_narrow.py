@@ -112,17 +112,40 @@ def test_channels_that_repeat_others_are_not_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "cause"),
     [
-        {"width_8": 12},
-        {"synthesis_blocks": (1, 1)},
-        {"scale_width": 12},
-        {"scale_context_width": 0},
+        ({"latent_channels": 12}, "only inner widths may differ; latent_channels is 12, not 16"),
+        ({"synthesis_blocks": (1, 1)}, "only inner widths may differ; synthesis_blocks"),
+        ({"scale_width": 12}, "scale_width must be from 1 to 10, not 12"),
+        ({"scale_context_width": 0}, "scale_context_width must be from 1 to 7, not 0"),
+        ({"context_inner": -2}, "context_inner must be from 1 to 9, not -2"),
+        ({"synthesis_inner": (11, 14)}, r"synthesis_inner\[1\] must be from 1 to 13, not 14"),
     ],
 )
-def test_nothing_else_may_differ(other: dict[str, object]) -> None:
-    with pytest.raises(TrainingError, match="only inner widths can be made smaller"):
+def test_nothing_else_may_differ(other: dict[str, object], cause: str) -> None:
+    with pytest.raises(TrainingError, match=cause):
         narrow(wide_network(), dataclasses.replace(WIDE, **other), batches())
+
+
+def test_a_channel_that_others_add_up_to_is_not_needed() -> None:
+    """With a constant, where a bias can take it: it is not one of the first or the last."""
+    network = wide_network()
+    block = network.context[1].blocks[0]
+    with torch.no_grad():
+        block.expand.weight *= 10  # all others count
+        network.scale_head.weights[2].mul_(20)
+        block.spatial.weight[4], block.spatial.bias[4] = 0.0, 1.5
+        block.expand.weight[:, 4] = 0.7
+        network.scale_head.weights[1][4 * 5 : 4 * 6] = 0
+        network.scale_head.biases[1][:, 4 * 5 : 4 * 6] = 2.0
+        network.scale_head.weights[2][:, 5] = 0.05
+        network.scale_context[0].weights[1][:, 5] = 0.03
+    fewer = dataclasses.replace(WIDE, context_inner=5, scale_width=6)
+    found = narrow(network, fewer, batches())
+    x, quality = batches()[0]
+    with torch.no_grad():
+        before, after = network(x, quality), found(x, quality)
+    torch.testing.assert_close(after.y_bits, before.y_bits, atol=1, rtol=1e-3)
 
 
 def test_narrower_release_weights_are_where_training_starts(tmp_path: Path, run: Run) -> None:
@@ -141,6 +164,11 @@ def test_narrower_release_weights_are_where_training_starts(tmp_path: Path, run:
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert run(*arguments).returncode != 0  # it exists
+    foreign = tmp_path / "foreign.toml"
+    foreign.write_text(config.read_text().replace("hyper_channels = ", "hyper_channels = 1"))
+    refused = run("narrow", release, foreign, "--data", images, "--out", tmp_path / "no")
+    assert refused.returncode != 0
+    assert "foreign.toml: only inner widths may differ; hyper_channels" in refused.stderr
 
     old, new = Autoencoder(wide).eval(), Autoencoder(fewer).eval()
     load_initial(release, old)

@@ -44,6 +44,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         ("deadzone", "abc", "do not fit their config"),
         ("tables.y", torch.zeros(64, 9, dtype=torch.int32), "malformed"),
         ("tables.skip", torch.zeros(2, dtype=torch.int32), "do not fit their config"),
+        ("tables.skip", torch.tensor(300, dtype=torch.int32), "below the scale index 300"),
         ("scale_head.fixed_point", torch.zeros(7, dtype=torch.int32), "fixed-point"),
     ],
 )

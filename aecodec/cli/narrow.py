@@ -35,3 +35,4 @@ def command(weights: Path, config: Path, data: Path, out: Path, force: bool) -> 
     for source in (weights, config):
         check_output(out, overwrite=force, source=source)
     narrow_file(weights, config, data, out)
+    click.echo(f"{out}: weights for --init", err=True)

@@ -3,7 +3,7 @@
 A pass adds features and what is known of ŷ, h = f + K·ŷ, then what its residual blocks find,
 h += E·s with s = φ(S ∗ φ(R·h)), and ends in means T·h. Between the leaky ReLUs φ and the 3×3
 convolutions S everything is linear: what R and T see of the last hidden layer u of the hyper
-synthesis, of ŷ and of s are products of weights, made once. That is a sixth fewer
+synthesis, of ŷ and of s are products of weights, made once. That is a fifth fewer
 multiplications than layer by layer, and for all that comes from u no pass waits for another.
 
 Elements are sorted by pass (see `passes.py`), so that work on a pass costs its share.
@@ -82,11 +82,9 @@ class _Pass:
         weight = context.tail.weight
         before, now = slots_of(context.tail.out_channels, count, p)
         made = [cast(Bottleneck, block) for block in context.blocks]
-        layers = [block.reduce for block in made]
-        targets = [_matrix(layer).expand(4, -1, -1) for layer in layers] + [
-            _matrix(context.tail)[now]
-        ]
-        biases = [_bias(layer).expand(4, -1) for layer in layers] + [_bias(context.tail)[now]]
+        # each (out, width), T by place (4, out, width)
+        targets = [_matrix(block.reduce) for block in made] + [_matrix(context.tail)[now]]
+        biases = [_bias(block.reduce) for block in made] + [_bias(context.tail)[now]]
 
         from_hidden, from_quality = _matrix(synthesis.tail), synthesis.bias.rows.detach().cpu()
         offset = from_quality.double() + _bias(synthesis.tail)  # (8, width) of h
@@ -95,21 +93,24 @@ class _Pass:
         expansions: list[Tensor] = []
         self._inner: list[Tensor] = []  # to each target, from s of all blocks before
         for k, (target, bias) in enumerate(zip(targets, biases, strict=True)):
-            hidden.append((target @ from_hidden).mT)
-            rows.append(torch.einsum("kmw,rw->rkm", target, offset) + bias)
-            expanded = [(target @ expansion).mT for expansion in expansions]
-            self._inner.append(torch.cat([target.new_zeros(4, 0, target.shape[1]), *expanded], 1))
+            hidden.append(_by_place((target @ from_hidden).mT))
+            seen = torch.einsum("...mw,rw->r...m", target, offset) + bias
+            rows.append(seen if seen.dim() == 3 else seen[:, None].expand(-1, 4, -1))
+            parts = [_by_place((target @ expansion).mT) for expansion in expansions]
+            self._inner.append(torch.cat(parts, dim=1).to(weight) if parts else weight.new_empty(0))
             if k < len(made):
                 expansions.append(_matrix(made[k].expand))
                 offset = offset + _bias(made[k].expand)
         self.hidden, self.rows = torch.cat(hidden, 2).to(weight), torch.cat(rows, 2).to(weight)
-        self._inner = [matrix.to(weight) for matrix in self._inner]
         self._known = None
         if context.known is not None:
-            known = _matrix(context.known).T[before]  # (4, p·group, width)
-            self._known = torch.cat([known @ target.mT for target in targets], 2).to(weight)
+            known = _matrix(context.known).T  # (C, width)
+            parts = [
+                (known @ t.T)[before] if t.dim() == 2 else known[before] @ t.mT for t in targets
+            ]
+            self._known = torch.cat(parts, dim=2).to(weight)  # (4, p·group, n)
         self._spatial = [block.spatial for block in made]
-        self._widths = [target.shape[1] for target in targets]
+        self._widths = [target.shape[-2] for target in targets]
 
     def __call__(self, total: Tensor, known: list[Tensor], size: tuple[int, int]) -> Tensor:
         if self._known is not None:
@@ -125,6 +126,11 @@ class _Pass:
 
 def _plus(total: Tensor, parts: list[Tensor], matrix: Tensor) -> Tensor:
     return torch.baddbmm(total, torch.cat(parts, dim=2), matrix) if parts else total
+
+
+def _by_place(matrix: Tensor) -> Tensor:
+    """(in, out), or already one for each position of a 2×2 cell, as (4, in, out)."""
+    return matrix.expand(4, -1, -1)
 
 
 def _matrix(layer: nn.Conv2d) -> Tensor:

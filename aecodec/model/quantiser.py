@@ -125,11 +125,13 @@ class Conditions:
         """
         residuals: list[Tensor] = []
         latents: list[Tensor] = []
-        ahead = self._means.ahead(0, self._start, self._quality)
+        ahead = None
         for p in range(self.passes.count):
             now = self.passes.of(p)
             if before is not None:
                 before(p, residuals)
+            if ahead is None:
+                ahead = self._means.ahead(p, self._start, self._quality)
             mean = self._means.of(p, ahead, latents, self._size) * self._gain[:, :, now]
             if p + 1 < self.passes.count:  # while residuals may still be coming
                 ahead = self._means.ahead(p + 1, self._start, self._quality)

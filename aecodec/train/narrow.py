@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,9 +24,9 @@ from ..errors import TrainingError
 from ..model.autoencoder import Autoencoder
 from ..model.config import QUALITY_ROWS, ModelConfig
 from ..model.hyperprior import ContextPass
-from ..model.weights import read_info
+from ..model.weights import fitting, read_info
 from ..output import write_bytes
-from .config import TrainConfig
+from .config import HYPERPRIOR, TrainConfig
 from .files import find_images
 from .initial import load_initial
 from .patches import PatchSource, split_by_name
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 PATCHES = 64
 """How many patches channels are compared on."""
 
+_FREE = {"synthesis_inner", "context_inner", "scale_width", "scale_context_width"}
 _RIDGE = 1e-6  # of the mean square, so that no system is singular
 
 
@@ -46,7 +47,7 @@ class _Site:
     Attributes:
         makers: parameter, axis with the channels, and how many there are of each on it.
         users: weights that take the channels, on axis 1, and the bias of their outputs; None
-            where no constant can be added.
+            where no constant can be added: 3×3 convolutions see none past the edge.
     """
 
     makers: tuple[tuple[str, int, int], ...]
@@ -67,13 +68,17 @@ def narrow_file(weights: Path, config: Path, images: Path, target: Path) -> None
         WeightsError: the weights cannot be read.
         OutputError: the file cannot be written.
     """
-    made = TrainConfig.load(config)
-    info = read_info(weights)
-    if not isinstance(made.model, ModelConfig) or "config" not in info.meta:
-        raise TrainingError(f"{config}: only models of the family hyperprior are made narrower")
-    network = Autoencoder(ModelConfig.from_json(info.meta["config"]))
+    made, info = TrainConfig.load(config), read_info(weights)
+    if not isinstance(made.model, ModelConfig) or info.family != HYPERPRIOR:
+        raise TrainingError(f"{config}, {weights}: only the family {HYPERPRIOR} is made narrower")
+    with fitting(weights):
+        network = Autoencoder(ModelConfig.from_json(info.meta["config"]))
     load_initial(weights, network)
     network.deadzone = made.deadzone
+    try:
+        _check(network.config, made.model)
+    except TrainingError as error:
+        raise TrainingError(f"{config}: {error}") from error
     training, _ = split_by_name(find_images(images), made.validation_fraction)
     device = torch.device("cpu")
     source = PatchSource(training, made.patch, made.sampling, device, made.seed, made.data)
@@ -99,11 +104,12 @@ def narrow(
     Raises:
         TrainingError: the config differs in something else.
     """
+    _check(network.config, config)
     smaller = Autoencoder(config)
     shapes = {name: tuple(value.shape) for name, value in smaller.state_dict().items()}
     sites = {site.users[0][0]: site for site in _sites(network)}
     state = dict(network.state_dict())
-    counts = {name: shapes[name][1] for name in sites if name in shapes}
+    counts = {name: shapes[name][1] for name in sites}
     changed = {n: sites[n] for n, count in counts.items() if count < state[n].shape[1]}
     inputs = _Inputs({id(network.get_parameter(name)): name for name in changed})
     with torch.no_grad(), inputs:
@@ -114,12 +120,33 @@ def narrow(
         kept = _kept(inputs.moments[name], [state[user] for user, _ in site.users], counts[name])
         log.info("%s: %d of %d channels stay", name, len(kept), state[name].shape[1])
         _fold(state, site, inputs.moments[name], kept)
-    for name in sorted(shapes.keys() | state.keys()):
-        if name not in state or shapes.get(name) != tuple(state[name].shape):
-            raise TrainingError(f"only inner widths can be made smaller: {name} differs in more")
     smaller.load_state_dict(state)
     smaller.deadzone = network.deadzone
     return smaller.eval()
+
+
+def _inner_widths(config: ModelConfig) -> dict[str, int]:
+    at_8, at_16 = config.synthesis_inner
+    return {
+        "synthesis_inner[0]": at_8 or config.width_8 // 2,
+        "synthesis_inner[1]": at_16 or config.width_16 // 2,
+        "context_inner": config.context_inner or config.context_width // 2,
+        "scale_width": config.scale_width,
+        "scale_context_width": config.scale_context_width,
+    }
+
+
+def _check(wide: ModelConfig, config: ModelConfig) -> None:
+    """See that a config is another's but for smaller inner widths."""
+    after = _inner_widths(config)
+    for name, most in _inner_widths(wide).items():
+        if not min(most, 1) <= after[name] <= most:
+            raise TrainingError(f"{name} must be from {min(most, 1)} to {most}, not {after[name]}")
+
+    for field in fields(ModelConfig):
+        old, new = getattr(wide, field.name), getattr(config, field.name)
+        if old != new and field.name not in _FREE:
+            raise TrainingError(f"only inner widths may differ; {field.name} is {new}, not {old}")
 
 
 class _Inputs(TorchFunctionMode):
@@ -162,21 +189,22 @@ def _sites(network: Autoencoder) -> Iterator[_Site]:
         parts.append((f"context.{p}.blocks", cast(ContextPass, context).blocks))
     for prefix, stack in parts:
         for name, _ in stack.named_children():
-            for before, after in (("reduce", "spatial"), ("spatial", "expand")):
-                first, second = f"{prefix}.{name}.{before}", f"{prefix}.{name}.{after}"
-                makers = ((f"{first}.weight", 0, 1), (f"{first}.bias", 0, 1))
-                yield _Site(makers, ((f"{second}.weight", f"{second}.bias"),))
+            block = f"{prefix}.{name}"
+            makers = ((f"{block}.reduce.weight", 0, 1), (f"{block}.reduce.bias", 0, 1))
+            yield _Site(makers, ((f"{block}.spatial.weight", None),))
+            makers = ((f"{block}.spatial.weight", 0, 1), (f"{block}.spatial.bias", 0, 1))
+            yield _Site(makers, ((f"{block}.expand.weight", f"{block}.expand.bias"),))
     contexts = [f"scale_context.{p}" for p in range(len(network.scale_context))]
     for i in range(2):  # `F.pixel_shuffle` makes one channel of four
         makers = ((f"scale_head.weights.{i}", 0, 4), (f"scale_head.biases.{i}", 1, 4))
-        users: list[tuple[str, str | None]] = [
-            (f"scale_head.weights.{i + 1}", f"scale_head.biases.{i + 1}")
-        ]
-        users += [(f"{c}.weights.1", f"{c}.biases.0") for c in contexts if i == 1]
+        users: list[tuple[str, str | None]] = [("scale_head.weights.1", None)]
+        if i == 1:
+            users = [("scale_head.weights.2", "scale_head.biases.2")]
+            users += [(f"{c}.weights.1", f"{c}.biases.0") for c in contexts]
         yield _Site(makers, tuple(users))
     for c in contexts:
         shared = ((f"{c}.weights.0", 0, 1), (f"{c}.weights.1", 0, 1), (f"{c}.biases.0", 1, 1))
-        yield _Site(shared, ((f"{c}.weights.2", f"{c}.biases.1"),))
+        yield _Site(shared, ((f"{c}.weights.2", None),))
         last = ((f"{c}.weights.2", 0, 1), (f"{c}.biases.1", 1, 1))
         yield _Site(last, ((f"{c}.weights.3", None),))
 
