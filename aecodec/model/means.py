@@ -79,15 +79,15 @@ class _Pass:
     """
 
     def __init__(self, context: ContextPass, synthesis: HyperSynthesis, p: int, count: int) -> None:
-        weight = context.tail.weight
-        before, now = slots_of(context.tail.out_channels, count, p)
+        device = context.tail.weight.device
+        before, now = (order.to(device) for order in slots_of(context.tail.out_channels, count, p))
         made = [cast(Bottleneck, block) for block in context.blocks]
         # each (out, width), T by place (4, out, width)
         targets = [_matrix(block.reduce) for block in made] + [_matrix(context.tail)[now]]
         biases = [_bias(block.reduce) for block in made] + [_bias(context.tail)[now]]
 
-        from_hidden, from_quality = _matrix(synthesis.tail), synthesis.bias.rows.detach().cpu()
-        offset = from_quality.double() + _bias(synthesis.tail)  # (8, width) of h
+        from_hidden = _matrix(synthesis.tail)
+        offset = synthesis.bias.rows.detach() + _bias(synthesis.tail)  # (8, width) of h
         hidden: list[Tensor] = []
         rows: list[Tensor] = []
         expansions: list[Tensor] = []
@@ -97,18 +97,18 @@ class _Pass:
             seen = torch.einsum("...mw,rw->r...m", target, offset) + bias
             rows.append(seen if seen.dim() == 3 else seen[:, None].expand(-1, 4, -1))
             parts = [_by_place((target @ expansion).mT) for expansion in expansions]
-            self._inner.append(torch.cat(parts, dim=1).to(weight) if parts else weight.new_empty(0))
+            self._inner.append(torch.cat(parts, dim=1) if parts else from_hidden.new_empty(0))
             if k < len(made):
                 expansions.append(_matrix(made[k].expand))
                 offset = offset + _bias(made[k].expand)
-        self.hidden, self.rows = torch.cat(hidden, 2).to(weight), torch.cat(rows, 2).to(weight)
+        self.hidden, self.rows = torch.cat(hidden, dim=2), torch.cat(rows, dim=2)
         self._known = None
         if context.known is not None:
             known = _matrix(context.known).T  # (C, width)
             parts = [
                 (known @ t.T)[before] if t.dim() == 2 else known[before] @ t.mT for t in targets
             ]
-            self._known = torch.cat(parts, dim=2).to(weight)  # (4, p·group, n)
+            self._known = torch.cat(parts, dim=2)  # (4, p·group, n)
         self._spatial = [block.spatial for block in made]
         self._widths = [target.shape[-2] for target in targets]
 
@@ -134,10 +134,10 @@ def _by_place(matrix: Tensor) -> Tensor:
 
 
 def _matrix(layer: nn.Conv2d) -> Tensor:
-    """(out, in) of a 1×1 convolution, in float64 on the CPU: products lose nothing there."""
-    return layer.weight.detach()[:, :, 0, 0].cpu().double()
+    """(out, in) of a 1×1 convolution."""
+    return layer.weight.detach()[:, :, 0, 0]
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:
     assert layer.bias is not None
-    return layer.bias.detach().cpu().double()
+    return layer.bias.detach()
