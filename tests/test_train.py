@@ -260,7 +260,11 @@ def test_a_run_starts_from_a_release_or_a_checkpoint(
     trainer = Trainer(TrainConfig.load(config_file(tmp_path, 10)), images, tmp_path / "run")
     expected = load_file(trained / "last.safetensors")
     half = 2**-9  # of the step of a scale head's weights
-    for path, relative, step in ((trained / "last.safetensors", 0.0, 0.0), (release, 2e-3, half)):
+    last = trained / "last.safetensors"
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    (folder / last.name).write_bytes(last.read_bytes())
+    for path, relative, step in ((last, 0.0, 0.0), (folder, 0.0, 0.0), (release, 2e-3, half)):
         trainer.start(path)
         for name, value in trainer.model.named_parameters():
             wanted = expected[f"ema.{name}"]
@@ -284,6 +288,8 @@ def test_a_run_starts_from_a_smaller_model(trained: Path, images: Path, tmp_path
         without.start(trained / "last.safetensors")
     with pytest.raises(TrainingError, match="not a usable weights file"):
         without.start(tmp_path / "config.toml")
+    with pytest.raises(TrainingError, match=r"neither best\.safetensors nor last"):
+        without.start(tmp_path)
 
 
 def test_a_model_without_scale_context_codes_files(images: Path, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_the_size_of_images_is_said_once() -> None:
         ('optimiser = "adan"', "one of muon, adamw, adam, sgd, lion, not 'adan'"),
         ('schedule = "linear"', "schedule must be one of"),
         ('family = "vae"', "family must be one of hyperprior, bottleneck"),
+        ('family = "vae"\n[model]\nlatent_dim = 8', "family must be one of hyperprior"),
+        ('family = ["vae"]', "family must be one of hyperprior"),
         ('family = "bottleneck"\npatch = 128', "'patch' is for the family hyperprior"),
         ("[data]\nheight = 64\nwidth = 64", r"'height' in .data. is for the family bottleneck"),
         ("[loss]\nkl = 1.0", "variational = true"),

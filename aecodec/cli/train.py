@@ -45,7 +45,7 @@ training never saw are listed in `test_files.txt`.
     "--init",
     type=options.FILE,
     metavar="FILE",
-    help="Start from the weights of a release or a checkpoint.",
+    help="Start from the weights of a release, a checkpoint or another run folder.",
 )
 @options.device
 @options.threads

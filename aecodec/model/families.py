@@ -40,7 +40,8 @@ from .weights import (
     read_info,
 )
 
-_CHECKPOINTS = ("best.safetensors", "last.safetensors")
+CHECKPOINTS = ("best.safetensors", "last.safetensors")
+"""Of a run folder, the first that is there is its model."""
 
 
 class LatentModel(ABC):
@@ -273,7 +274,7 @@ def load_model(model: str | os.PathLike[str], device: str = "cpu") -> LatentMode
 
 def _find(model: str | os.PathLike[str]) -> Path:
     path = Path(model)
-    for name in _CHECKPOINTS:
+    for name in CHECKPOINTS:
         if (path / name).is_file():
             return path / name
     try:
@@ -281,7 +282,7 @@ def _find(model: str | os.PathLike[str]) -> Path:
     except UnknownModelError:
         if not path.is_dir():
             raise
-    raise UnknownModelError(f"{path}: neither {' nor '.join(_CHECKPOINTS)} is in this folder")
+    raise UnknownModelError(f"{path}: neither {' nor '.join(CHECKPOINTS)} is in this folder")
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -171,7 +171,10 @@ class TrainConfig:
         """
         values = dict(values)
         check_names(values, [f.name for f in dataclasses.fields(cls)])
-        if values.get("family", HYPERPRIOR) == BOTTLENECK:
+        family = values.get("family", HYPERPRIOR)
+        if family not in FAMILIES:  # before its sections are taken for another's
+            raise TrainingError(f"family must be one of {', '.join(FAMILIES)}, not {family!r}")
+        if family == BOTTLENECK:
             model, values["data"] = _shared(values.get("model", {}), values.get("data", {}))
             values["model"] = build(BottleneckConfig, model, "model")
         else:

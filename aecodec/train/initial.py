@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import TrainingError
 from ..model.autoencoder import Autoencoder
+from ..model.families import CHECKPOINTS
 from ..model.scale_integers import dequantise
 from ..model.weights import part
 
@@ -21,7 +22,8 @@ def load_initial(path: Path, model: nn.Module) -> list[str]:
     """Copy weights into a model.
 
     Args:
-        path: a checkpoint, whose moving average is taken, or a release weights file.
+        path: a checkpoint, whose moving average is taken, a run folder (its
+            `best.safetensors`, else its `last.safetensors`), or a release weights file.
         model: an Autoencoder with a scale head, or another module; parts of it that the
             file lacks stay as they are.
 
@@ -31,6 +33,9 @@ def load_initial(path: Path, model: nn.Module) -> list[str]:
     Raises:
         TrainingError: the file is neither, or its tensors do not fit the model.
     """
+    path = next((path / name for name in CHECKPOINTS if (path / name).is_file()), path)
+    if path.is_dir():
+        raise TrainingError(f"{path}: neither {' nor '.join(CHECKPOINTS)} is in this folder")
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -58,7 +58,7 @@ def train(
         out: the run folder.
         minutes: length of the schedule, instead of the config's.
         resume: go on from `last.safetensors` of the run.
-        init: start from the weights of a checkpoint or a release.
+        init: start from the weights of a checkpoint, a run folder or a release.
         device: "cpu" or "cuda".
         on_validation: called with each line of `metrics.jsonl`, as a dict; what it raises
             ends the run.
