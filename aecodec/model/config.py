@@ -21,6 +21,13 @@ QUALITY_ROWS = 8
 SCALE_LEVELS = 64
 """Number of scale indices, and of frequency tables for the residuals of y."""
 
+_LEAST = {
+    **dict.fromkeys(("analysis_blocks", "synthesis_blocks", "context_blocks"), 0),
+    **dict.fromkeys(("synthesis_inner", "context_inner", "scale_context_width"), 0),
+    **dict.fromkeys(("width_8", "width_16", "hyper_width", "context_width"), 2),  # halved
+}
+"""The least that whole numbers of a config may be, where it is not 1."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -78,8 +85,8 @@ class ModelConfig:
         """Build from a mapping as read from JSON or TOML.
 
         Raises:
-            WeightsError: unknown names, a number of passes that is not 1, 2 or 4, channels of y
-                that are not a multiple of it, or not both of a pair.
+            WeightsError: unknown names, numbers that are too small, a number of passes that is
+                not 1, 2 or 4, channels of y that are not a multiple of it, or not both of a pair.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
@@ -88,6 +95,7 @@ class ModelConfig:
         fixed: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
         }
+        _check_numbers(fixed)
         for name in ("analysis_blocks", "synthesis_blocks", "synthesis_inner"):
             value = fixed.get(name, (0, 0))
             if not isinstance(value, tuple) or len(value) != 2:
@@ -113,3 +121,13 @@ class ModelConfig:
         if not isinstance(values, dict):
             raise WeightsError("model config is not a JSON object")
         return cls.from_dict(values)
+
+
+def _check_numbers(values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            least = _LEAST.get(name, 1)
+            if isinstance(number, int) and number < least:
+                raise WeightsError(f"{name} must be at least {least}, not {number}")
+            if isinstance(number, float) and not number > 0:
+                raise WeightsError(f"{name} must be positive, not {number}")
