@@ -30,6 +30,7 @@ from .network import Network
 from .precision import find_device
 from .quantiser import Quantiser, hyper_shape
 from .weights import (
+    CHECKPOINTS,
     FORMAT,
     ModelInfo,
     data_of,
@@ -39,9 +40,6 @@ from .weights import (
     part,
     read_info,
 )
-
-CHECKPOINTS = ("best.safetensors", "last.safetensors")
-"""Of a run folder, the first that is there is its model."""
 
 
 class LatentModel(ABC):

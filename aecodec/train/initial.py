@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import TrainingError
 from ..model.autoencoder import Autoencoder
-from ..model.families import CHECKPOINTS
 from ..model.scale_integers import dequantise
-from ..model.weights import part
+from ..model.weights import CHECKPOINTS, part
 
 log = logging.getLogger(__name__)
 
