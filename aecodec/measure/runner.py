@@ -16,12 +16,11 @@ from aecodec.errors import AecError, InputError
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.metrics import RGB, decibels, ms_ssim, psnr
 from aecodec.measure.peers import Peer
-from aecodec.pixels import read_image
+from aecodec.pixels import image_endings, read_image
 from aecodec.samples import bit_depth, colour
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm"})
 METRICS = ("psnr", "ms_ssim_db")
 
 T = TypeVar("T")
@@ -51,9 +50,10 @@ def find_images(folder: Path, limit: int | None = None) -> list[Path]:
     """The image files of `folder` in the order of their names, the first `limit` of them."""
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    endings = image_endings()
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.is_file())
     if not paths:
-        raise InputError(f"{folder}: no images ({', '.join(sorted(SUFFIXES))}) in this folder")
+        raise InputError(f"{folder}: no images in this folder")
     return paths[:limit]
 
 

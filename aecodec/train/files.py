@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError, TrainingError
+from ..pixels import image_endings
 from .prepare import DataConfig
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -21,10 +20,11 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise TrainingError(f"{folder}: not a folder")
+    endings = image_endings()
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in endings
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
