@@ -60,8 +60,8 @@ def encode(
         max_error: of a depth map, in mm: what no reading is off by, on any machine. If no
             quality is given, the smallest file is looked for; then 0 is lossless.
         metadata: EXIF, ICC and XMP to store behind the picture.
-        preview: whether to store a small picture, too, for `decode(preview=True)`; it takes
-            1 to 3 % of the file.
+        preview: whether to store a small picture, too, for `decode(preview=True)`; at common
+            qualities it takes some percent of the file.
         model: name of an installed model, or a weights file.
         device: "cpu", "cuda", ...
         threads: how many CPU threads compute; None leaves the choice to torch. The

@@ -112,8 +112,8 @@ class Codec:
             max_error: of a depth map, in mm: what no reading is off by, on any machine. If
                 no quality is given, the smallest file is looked for; then 0 is lossless.
             metadata: to store behind the picture.
-            preview: whether to store a small picture, too, for `decode(preview=True)`; it
-                takes 1 to 3 % of the file.
+            preview: whether to store a small picture, too, for `decode(preview=True)`; at
+                common qualities it takes some percent of the file.
             progress: called with pixels done and pixels to do; see `aecodec.progress`.
 
         Returns:

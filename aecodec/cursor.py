@@ -1,6 +1,6 @@
 """Reading untrusted bytes: a cursor that checks before it takes, and varints.
 
-Only `aecodec.container` uses it. Every failure is an `AecError` that names the
+Only `aecodec.container` and `aecodec.header` use it. Every failure is an `AecError` that names the
 cause, the byte offset and, where it is known, the file.
 """
 

@@ -1,7 +1,6 @@
 """What an `.aec` file consists of: constants, fields, limits and the grid of chunks.
 
-Plain values without behaviour; `aecodec.container` turns them into bytes and back
-and offers all of these names too.
+`aecodec.container` turns them into bytes and back, and offers all of these names too.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from .layout import DEFAULT_LIMITS, PREVIEW, PREVIEW_SCALE
 from .metadata import first
 
 PREVIEW_QUALITY = 50.0
-"""Photographs of 500 pixels a side come out at about 30 dB, and 1 to 3 % of their file."""
+"""Previews of photographs of 500 pixels a side come out at about 30 dB."""
 
 
 def stored_preview(file: AecFile) -> AecFile | None:

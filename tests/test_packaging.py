@@ -43,6 +43,7 @@ def test_file_itself_recognises_images(tmp_path, photo):
     (tmp_path / "image").write_bytes(aecodec.encode(photo[:64, :64]))
     deep = photo[:64, :64, :2].astype(np.uint16)
     (tmp_path / "deep").write_bytes(aecodec.encode(deep))
+    (tmp_path / "depth").write_bytes(aecodec.encode(deep[:, :, 0], model="depth"))
     (tmp_path / "other").write_bytes(SIGNATURE.replace(b"\r", b"") + b" no image")
     magic = PACKAGING / "aecodec.magic"
     command = [
@@ -50,12 +51,13 @@ def test_file_itself_recognises_images(tmp_path, photo):
         "--brief",
         "-m",
         magic,
-        *(tmp_path / name for name in ("image", "deep", "other")),
+        *(tmp_path / name for name in ("image", "deep", "depth", "other")),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    image, gray, other = done.stdout.splitlines()
+    image, gray, depth, other = done.stdout.splitlines()
     assert image == "aecodec image data, version 1, RGB, 8-bit"
     assert gray == "aecodec image data, version 1, grayscale, alpha, 16-bit"
+    assert depth == "aecodec image data, version 1, grayscale, depth map, 16-bit"
     assert "aecodec" not in other
 
 

@@ -56,7 +56,7 @@ Examples:
     show_default=True,
     help="Time spent on a smaller file of equal PSNR.",
 )
-@click.option("--preview", is_flag=True, help="Store a small picture, too: 1 to 3 % of the file.")
+@click.option("--preview", is_flag=True, help="Store a small picture, too, one eighth of the size.")
 @click.option(
     "--alpha-quality",
     type=options.FloatRange(1, 100),
