@@ -349,11 +349,13 @@ def _codec(model: StrPath, device: str, threads: int | None) -> Codec:
     """The codec for these settings, whether the model is given by name, identity or path."""
     from aecodec.model.weights import find_model
 
-    return _loaded(find_model(model), device, threads)
+    path = find_model(model).resolve()
+    stat = path.stat()
+    return _loaded(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size), device, threads)
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: Path, device: str, threads: int | None) -> Codec:
+def _loaded(path: Path, _: tuple[int, ...], device: str, threads: int | None) -> Codec:
     """Loading weights takes longer than coding a small image."""
     from aecodec.codec import Codec
 

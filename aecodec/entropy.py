@@ -59,6 +59,8 @@ class Tables:
 
     def __post_init__(self) -> None:
         for table, bound in ((self.y, self.y_bound), (self.z, self.z_bound)):
+            if table.shape[:-1] != bound.shape:
+                raise WeightsError("frequency tables and their bounds differ in number")
             size = 2 * bound.astype(np.int64) + 2
             inside = np.arange(table.shape[-1]) < size[..., None]
             sums = table.astype(np.int64).sum(axis=-1)

@@ -254,6 +254,17 @@ def test_the_largest_sum_of_a_scale_head() -> None:
     assert largest_sum(tensors) == 4 * 360 + 15 + 30 * 40 + 32
 
 
+def test_sums_that_could_be_rounded_are_refused() -> None:
+    """float64 is exact up to 2^53."""
+    shapes = {"weight.0": (4, 1, 3, 3), "weight.1": (4, 9_000, 3, 3), "weight.2": (1, 1, 1, 1)}
+    tensors = {name: torch.full(s, -32768, dtype=torch.int16) for name, s in shapes.items()}
+    tensors |= {f"bias.{i}": torch.zeros(8, 4 - 3 * (i // 2), dtype=torch.int32) for i in range(3)}
+    tensors["fixed_point"] = torch.tensor([15, 15, 1023], dtype=torch.int32)
+    assert largest_sum(tensors) > 2**53
+    with pytest.raises(WeightsError, match="would be rounded"):
+        IntegerScaleHead(tensors, torch.device("cpu"))
+
+
 @pytest.mark.parametrize("values", [[8, 3], [0, 3, 63], [8, 16, 63], [8, 3, 0], [8, 3, 1024]])
 def test_a_fixed_point_format_must_be_one(values: list[int]) -> None:
     with pytest.raises(WeightsError, match="fixed-point"):

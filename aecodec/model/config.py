@@ -86,7 +86,8 @@ class ModelConfig:
 
         Raises:
             WeightsError: unknown names, numbers that are too small, a number of passes that is
-                not 1, 2 or 4, channels of y that are not a multiple of it, or not both of a pair.
+                not 1, 2 or 4, channels of y that are not a multiple of it, not both of a pair,
+                or a range without width.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
@@ -105,6 +106,9 @@ class ModelConfig:
             raise WeightsError(f"context_blocks must have 1, 2 or 4 entries, not {config.passes}")
         if config.latent_channels % config.passes:
             raise WeightsError(f"latent_channels must be a multiple of {config.passes} passes")
+        for low, high in (("scale_min", "scale_max"), ("lambda_min", "lambda_max")):
+            if not getattr(config, low) < getattr(config, high) < math.inf:
+                raise WeightsError(f"{high} must be a number above {low}")
         return config
 
     @classmethod

@@ -109,12 +109,7 @@ class ScaleHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        w = config.scale_width
-        shapes = [
-            (config.hyper_channels, 4 * w, 3),
-            (w, 4 * w, 3),
-            (w, config.latent_channels, 1),
-        ]
+        shapes = self.shapes(config)
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(o, i, k, k) * math.sqrt(2 / (i * k * k))) for i, o, k in shapes
         )
@@ -124,6 +119,16 @@ class ScaleHead(nn.Module):
         with torch.no_grad():
             self.weights[2].mul_(0.1)
             self.biases[0].fill_(0.1)
+
+    @staticmethod
+    def shapes(config: ModelConfig) -> list[tuple[int, int, int]]:
+        """Of each layer (in, out, side of the kernel); all have biases."""
+        w = config.scale_width
+        return [
+            (config.hyper_channels, 4 * w, 3),
+            (w, 4 * w, 3),
+            (w, config.latent_channels, 1),
+        ]
 
     def features(self, z: Tensor, quality: Tensor) -> Tensor:
         """ẑ (B, Cz, h, w), quality (B,) -> (B, scale_width, 4h, 4w), values 0 to `_BOUND`."""
@@ -156,15 +161,21 @@ class ScaleContext(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        w, c = config.scale_context_width, config.latent_channels
-        shapes = [(c, w, 1), (config.scale_width, w, 1), (w, w, 3), (w, c, 1)]
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(o, i, k, k) * math.sqrt(2 / (i * k * k))) for i, o, k in shapes
+            nn.Parameter(torch.randn(o, i, k, k) * math.sqrt(2 / (i * k * k)))
+            for i, o, k in self.shapes(config)
         )
+        w = config.scale_context_width
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(QUALITY_ROWS, w)) for _ in range(2))
         with torch.no_grad():
             self.weights[1].mul_(0.1)
             self.weights[3].zero_()
+
+    @staticmethod
+    def shapes(config: ModelConfig) -> list[tuple[int, int, int]]:
+        """Of each layer (in, out, side of the kernel); the two hidden ones have biases."""
+        w, c = config.scale_context_width, config.latent_channels
+        return [(c, w, 1), (config.scale_width, w, 1), (w, w, 3), (w, c, 1)]
 
     def forward(self, level: Tensor, features: Tensor, quality: Tensor) -> Tensor:
         """Correction of log σ.

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from ..depth import depth_range
 from ..entropy import Tables
+from ..errors import WeightsError
 from ..layout import NO_MARGINS, Header, Margins
 from ..samples import Samples, dtype
 from .autoencoder import Autoencoder
-from .config import ModelConfig
+from .config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
 from .precision import exact_enough, find_device, pick_precision
 from .quantiser import Quantiser
 from .scale_head import IntegerScaleHead
+from .scale_integers import check_shapes
 from .weights import as_int32, find_model, fitting, load_weights, part
 
 
@@ -57,7 +59,9 @@ class Network:
         net.float()  # whatever the caller's default
         weights = {k: v.float() for k, v in part(tensors, "net.").items()}
         net.load_state_dict(weights, strict=True)
-        head = IntegerScaleHead(part(tensors, "scale_head."), self.device)
+        integers = part(tensors, "scale_head.")
+        check_shapes(integers, self.config)
+        head = IntegerScaleHead(integers, self.device)
         tables = part(tensors, "tables.")
         self.tables = Tables(
             as_int32(tables["y"]),
@@ -66,6 +70,7 @@ class Network:
             as_int32(tables["z_bound"]),
             int(tables["skip"]),
         )
+        check_tables(self.tables, self.config.hyper_channels)
         self._soft_tables = self.tables
         if "y_soft" in tables:
             self._soft_tables = replace(self.tables, y=as_int32(tables["y_soft"]))
@@ -76,7 +81,10 @@ class Network:
         for transform in (net.analysis, net.synthesis):
             transform.set_precision(self.dtype)
         self._net = net
-        self.quantiser = Quantiser(net, head, self.tables.skip, float(meta.get("deadzone", "0")))
+        deadzone = float(meta.get("deadzone", "0"))
+        if not 0 <= deadzone <= 1:
+            raise WeightsError(f"deadzone must be from 0 to 1, not {deadzone}")
+        self.quantiser = Quantiser(net, head, self.tables.skip, deadzone)
 
     @property
     def net(self) -> Autoencoder:
@@ -156,6 +164,20 @@ class Network:
     def _top(self, depth: int) -> int:
         """The sample that a network sees as 0.5."""
         return 2**depth - 1 if self.depth is None else self.depth.maximum
+
+
+def check_tables(tables: Tables, channels: int) -> None:
+    """See that there is a table for each scale index, and for each channel of ẑ.
+
+    Raises:
+        WeightsError: there are others.
+    """
+    found = (len(tables.y), *tables.z_bound.shape)
+    if found != (SCALE_LEVELS, QUALITY_ROWS, channels):
+        raise WeightsError(
+            f"frequency tables for {found} scale indices, quality rows and channels of ẑ, "
+            f"where there are {SCALE_LEVELS, QUALITY_ROWS, channels}"
+        )
 
 
 def samples_of(x: Tensor, depth: int, maximum: int = 0) -> Samples:

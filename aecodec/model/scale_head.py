@@ -18,13 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import WeightsError
 from ..layout import QUALITY_STEPS
 from .blocks import spread
 from .config import QUALITY_ROWS, SCALE_LEVELS
 from .passes import from_cells, passes_of, slots, slots_of, to_cells
 from .scale_integers import FixedPoint, coding_passes, fixed_point, largest_sum
 
-_FLOAT32_LIMIT = 2**24
+_FLOAT32_LIMIT, _FLOAT64_LIMIT = 2**24, 2**53
 _PROBE = 4095  # its square fits float32 exactly; bfloat16 and TF32 would round both
 
 
@@ -49,12 +50,15 @@ class IntegerScaleHead:
         tensors: the integers.
 
     Raises:
-        WeightsError: their format is none.
+        WeightsError: their format is none, or their sums are too large to be exact.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
         self.tensors = tensors
-        small = device.type == "cpu" and largest_sum(tensors) < _FLOAT32_LIMIT
+        largest = largest_sum(tensors)
+        if largest >= _FLOAT64_LIMIT:
+            raise WeightsError(f"scale head: sums up to {largest} would be rounded")
+        small = device.type == "cpu" and largest < _FLOAT32_LIMIT
         self._dtype = torch.float32 if small else torch.float64
         self._layers = lru_cache(lambda dtype: _Layers(tensors, device, dtype))
         self._layers(self._dtype)

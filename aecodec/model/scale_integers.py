@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from .config import ModelConfig
+from .config import QUALITY_ROWS, ModelConfig
 from .hyperprior import ScaleContext, ScaleHead
 
 _MAX_LEVEL = 10  # `magnitude_level` of 1023 and above
@@ -65,6 +65,30 @@ def fixed_point(tensors: Mapping[str, Tensor]) -> FixedPoint:
 def coding_passes(tensors: Mapping[str, Tensor]) -> int:
     """How many coding passes have scales of their own; 1 without scale context."""
     return 1 + sum(name.endswith("weight.3") for name in tensors)
+
+
+def check_shapes(tensors: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """See that a scale head is that of a model.
+
+    Raises:
+        WeightsError: a tensor is missing, superfluous or of another shape.
+    """
+    expected: dict[str, tuple[int, ...]] = {}
+    for i, (ins, outs, side) in enumerate(ScaleHead.shapes(config)):
+        expected[f"weight.{i}"] = (outs, ins, side, side)
+        expected[f"bias.{i}"] = (QUALITY_ROWS, outs)
+    width = config.scale_context_width
+    for p in range(1, config.scale_passes):
+        for i, (ins, outs, side) in enumerate(ScaleContext.shapes(config)):
+            expected[f"context.{p}.weight.{i}"] = (outs, ins, side, side)
+        expected |= {f"context.{p}.bias.{i}": (QUALITY_ROWS, width) for i in range(2)}
+    found = {name: tuple(t.shape) for name, t in tensors.items() if name != "fixed_point"}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise WeightsError(
+                f"scale_head.{name} has the shape {found.get(name)}, "
+                f"where the config asks for {expected.get(name)}"
+            )
 
 
 def quantise(

@@ -21,7 +21,7 @@ from ..samples import Samples, reduced
 from .bottleneck import BottleneckAutoencoder
 from .bottleneck_config import FAMILY, BottleneckConfig
 from .config import QUALITY_ROWS
-from .network import Network, samples_of
+from .network import Network, check_tables, samples_of
 from .precision import find_device, pick_precision
 from .vector_quantiser import VectorQuantiser
 from .weights import (
@@ -74,6 +74,7 @@ class VectorNetwork:
         self.net.load_state_dict({k: v.float() for k, v in part(tensors, "net.").items()})
         try:
             self.tables = _tables(tensors)
+            check_tables(self.tables, 0)
             latent = part(tensors, "latent.")
             self.quantiser = VectorQuantiser(
                 latent["mean"].to(self.device),

@@ -132,7 +132,10 @@ def read_info(path: Path) -> ModelInfo:
 
 @lru_cache(maxsize=32)
 def _read_info(path: Path, mtime: int, size: int) -> ModelInfo:
-    data = path.read_bytes()
+    return _info(path, path.read_bytes())
+
+
+def _info(path: Path, data: bytes) -> ModelInfo:
     header, body = _split(path, data)
     meta = header.pop("__metadata__", {})
     if meta.get("format") != FORMAT:
@@ -158,7 +161,14 @@ def _split(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
         entries = {k: (e["dtype"], tuple(e["shape"]), e["data_offsets"]) for k, e in header.items()}
         if max(end for _, _, (_, end) in entries.values()) + 8 + length != len(data):
             raise ValueError("tensors do not fill the file")
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise WeightsError(f"{path}: damaged weights file: {error}") from error
     return {**entries, "__metadata__": meta}, 8 + length
 
@@ -182,12 +192,15 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelInfo]:
         WeightsError: not a weights file of aecodec, or a damaged one.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        info = read_info(path)
-        return load_file(path), info
-    except (OSError, SafetensorError) as error:
+        # not mapped: tensors must stay what they are, and of one file, if it is overwritten
+        data = path.read_bytes()
+        return load(data), _info(path, data)
+    except OSError as error:
+        raise WeightsError(f"{path}: {cause_of(error)}") from error
+    except SafetensorError as error:
         raise WeightsError(f"{path}: damaged weights file: {error}") from error
 
 
@@ -205,7 +218,7 @@ def fitting(path: Path) -> Iterator[None]:
     except WeightsError as error:
         where = "" if str(error).startswith(f"{path}: ") else f"{path}: "
         raise WeightsError(f"{where}{error}") from error
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (RuntimeError, LookupError, ValueError, TypeError) as error:
         if is_lack_of_memory(error):
             raise
         raise WeightsError(f"{path}: weights do not fit their config: {error}") from error
