@@ -221,10 +221,14 @@ def compress(
     from aecodec import pixels
 
     aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
-    check_output(dst, overwrite=overwrite, source=src)
+    check_output(dst, overwrite=True, source=src)
     ending = Path(dst).suffix.lower()
     if ending not in ("", ".aec") and ending in pixels.image_endings():  # those take a while
-        raise OutputError(f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec")
+        raise OutputError(
+            f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec, "
+            "or --out FOLDER (compress_many) for several images"
+        )
+    check_output(dst, overwrite=overwrite)
     image = pixels.read_image_file(src, limits=limits)
     codec = _codec(model, device, threads)
     with naming(os.fspath(src)):

@@ -110,7 +110,7 @@ def cores() -> int:
 
 
 def compress_many(
-    sources: Iterable[StrPath],
+    sources: StrPath | Iterable[StrPath],
     out: StrPath,
     *,
     jobs: int | None = None,
@@ -122,7 +122,7 @@ def compress_many(
     """Code many image files as `.aec` files; a failure does not stop the others.
 
     Args:
-        sources: files, folders, patterns, URLs.
+        sources: files, folders, patterns, URLs, or one.
         out: folder, or URL, for the outputs. The tree below a folder, or below the part of
             a pattern without wildcards, is kept; of several folders each keeps its name.
         jobs, threads, dask: as for `run`.
@@ -134,7 +134,9 @@ def compress_many(
         What came of every file, in the order of `sources`.
 
     Raises:
-        InputError: there is nothing to do; two files would get the same name.
+        InputError: there is nothing to do; two files would get the same name; a quality or
+            target that no file can be coded with.
+        UnknownModelError: there is no such model.
         WorkerError, MissingDependencyError: as `run`.
     """
     made = plan("compress", sources, out, shared=dask is not None, **options)
@@ -142,7 +144,7 @@ def compress_many(
 
 
 def decompress_many(
-    sources: Iterable[StrPath],
+    sources: StrPath | Iterable[StrPath],
     out: StrPath,
     *,
     format: str = "png",
@@ -157,7 +159,8 @@ def decompress_many(
     Args:
         sources, out, jobs, threads, dask, progress: as for `compress_many`. Of folders the
             files that end in `.aec` are taken.
-        format: ending of the image files, see `aecodec.pixels.WRITERS`.
+        format: ending of the image files, with or without its dot, see
+            `aecodec.pixels.WRITERS`.
         options: `recursive`, `skip_existing`, `overwrite`, `keep_times` as for `plan`; the
             rest as for `aecodec.decompress`.
 
@@ -169,7 +172,9 @@ def decompress_many(
         InputError, WorkerError, MissingDependencyError: as `compress_many`.
     """
     shared = dask is not None
-    made = plan("decompress", sources, out, ending=f".{format}", shared=shared, **options)
+    made = plan(
+        "decompress", sources, out, ending=f".{format.lstrip('.')}", shared=shared, **options
+    )
     return _run(made, jobs, threads, dask, progress)
 
 

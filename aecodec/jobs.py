@@ -50,7 +50,8 @@ class Outcome:
         output_bytes: size of the file written; 0 unless it is done.
         seconds: that it took; a process loads the model during its first job.
         lost: numbers of the chunks that a rescue could not decode.
-        notes: what was logged meanwhile.
+        notes: what was logged meanwhile; conversions are, where the logger `aecodec` has the
+            level INFO.
         error: why it failed.
     """
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
 
-from aecodec import storage
+from aecodec import api, storage
 from aecodec.errors import InputError, OutputError
 from aecodec.fileinfo import StrPath
 from aecodec.jobs import Job, Verb, Work
+from aecodec.model.weights import find_model
+from aecodec.rate import Aim
 
 log = logging.getLogger("aecodec")
 
@@ -42,7 +45,7 @@ class Plan:
 
 def plan(
     verb: Verb,
-    sources: Iterable[StrPath],
+    sources: StrPath | Iterable[StrPath],
     out: StrPath,
     *,
     ending: str = AEC,
@@ -57,8 +60,8 @@ def plan(
 
     Args:
         verb: "compress", "decompress", or "rescue" for what is left of damaged files.
-        sources: files, folders, patterns, URLs. Of folders those files are taken that look
-            like what the verb reads. A file that does not exist fails when its turn comes.
+        sources: files, folders, patterns, URLs, or one. Of folders those files are taken that
+            look like what the verb reads. A file that does not exist fails when its turn comes.
         out: folder, or URL, for the outputs. The tree below a folder, or below the part of
             a pattern without wildcards, is kept; of several folders each keeps its name.
         ending: of the outputs, with its dot.
@@ -75,12 +78,17 @@ def plan(
             combination of arguments has no meaning.
         OutputError: an output would replace an input; `out` is a file; no images are written
             with this ending.
+        UnknownModelError: there is no such model.
+        TypeError: the verb has no such option.
     """
+    _check_options(verb, options, shared)
     if verb != "compress":
         from aecodec.pixels import writer_for
 
         writer_for(f"*{ending}")
     folder = storage.plain(os.fspath(out))
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
     names = [storage.plain(os.fspath(source)) for source in sources]
     _check(names, folder, skip_existing=skip_existing, overwrite=overwrite, keep_times=keep_times)
     if shared:
@@ -106,6 +114,16 @@ def plan(
     )
     present = frozenset(job for job in jobs if exists(job.output))
     return Plan(work, jobs, present, skip_existing)
+
+
+def _check_options(verb: Verb, options: Mapping[str, Any], shared: bool) -> None:
+    """What is wrong for every file is said once."""
+    inspect.signature(getattr(api, verb)).bind_partial(**options)
+    if verb == "compress":
+        Aim(**{field.name: options.get(field.name) for field in fields(Aim)})
+    model = options.get("model")
+    if model is not None and not shared:  # other machines may have others
+        find_model(model)
 
 
 def _check(

@@ -143,7 +143,7 @@ def expand(pattern: str) -> Iterator[tuple[str, PurePosixPath]]:
         return
     fixed = _fixed(Path(pattern).as_posix())
     for path in sorted(globbing.glob(pattern, recursive=True)):
-        if os.path.isfile(path):
+        if os.path.isfile(path) or not os.path.exists(path):  # broken links fail in their turn
             yield path, PurePosixPath(Path(os.path.relpath(path, fixed or ".")).as_posix())
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 import aecodec
 from aecodec import pixels, storage
 from aecodec.batch import Job, compress_many, cores, decompress_many, run
+from aecodec.errors import InputError, UnknownModelError
 from aecodec.jobs import Work
 from aecodec.planning import Plan, plan
 from aecodec.processes import Lost
@@ -325,3 +326,31 @@ def test_a_failed_upload_leaves_nothing(tree, memory, monkeypatch):
     assert isinstance(failed.error, aecodec.OutputError)
     assert "no space" in str(failed.error)
     assert memory.find("/") == []
+
+
+def test_what_is_wrong_for_every_file_is_said_once(tree, tmp_path):
+    for wrong, message in (
+        ({"quality": 30, "target_bpp": 1.0}, "give one of"),
+        ({"target_bpp": float("nan")}, "finite"),
+        ({"quality": 101}, "1..100"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compress_many(tree, tmp_path / "out", **wrong)
+    with pytest.raises(UnknownModelError, match="nope"):
+        compress_many(tree, tmp_path / "out", model="nope")
+    with pytest.raises(TypeError, match="qualty"):
+        compress_many(tree, tmp_path / "out", qualty=20)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_name_instead_of_many_and_an_ending_with_its_dot(tree, tmp_path):
+    (coded,) = compress_many(str(tree / "one.png"), tmp_path / "coded", quality=10)
+    (back,) = decompress_many(tmp_path / "coded", tmp_path / "back", format=".webp")
+    assert (coded.status, back.output) == ("done", str(tmp_path / "back" / "one.webp"))
+
+
+def test_links_that_lead_nowhere_fail_by_name(tree, tmp_path):
+    (tree / "gone.png").symlink_to(tree / "nothing.png")
+    outcomes = compress_many(str(tree / "*.png"), tmp_path / "out", quality=10)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    assert [Path(outcome.source).name for outcome in failed] == ["gone.png"]

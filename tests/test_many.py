@@ -62,6 +62,9 @@ def test_a_folder_there_and_back(photos, tmp_path, run):
     assert "2 skipped" in again.stderr
     assert "one.aec: exists already, skipped" in again.stderr
 
+    done = run("decompress", out / "one.aec", "--out", tmp_path / "other")
+    assert done.stderr.startswith("1 of 1 files: ")
+    assert ":1" not in done.stderr  # a ratio is that of coding
     done = run("decompress", f"{out}/**/*.aec", "--out", back, "--format", "ppm", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for name in ("one", "sub/two"):

@@ -187,7 +187,7 @@ def _batch(verb: Verb, files: Files, out: str, coding: Mapping[str, Any], ending
             if outcome.error is not None:
                 report(outcome.error)
         if not files.quiet:
-            summary = _summary(done, len(planned.jobs), time.perf_counter() - start)
+            summary = _summary(verb, done, len(planned.jobs), time.perf_counter() - start)
             click.echo(summary, err=True)
     if any(outcome.error is not None for outcome in done):
         return EXIT_SOME
@@ -230,15 +230,15 @@ def _lost(outcome: Outcome) -> str:
     return f"{outcome.output}: chunks lost: {numbers}; painted gray"
 
 
-def _summary(done: Sequence[Outcome], total: int, seconds: float) -> str:
+def _summary(verb: Verb, done: Sequence[Outcome], total: int, seconds: float) -> str:
     """A batch, for people: `12 of 12 files: 30 MB -> 1.2 MB, 25.0:1, 14.1 s; 2 skipped`."""
     coded = [outcome for outcome in done if outcome.status == "done"]
     before = sum(outcome.source_bytes for outcome in coded)
     after = sum(outcome.output_bytes for outcome in coded)
     line = f"{len(coded)} of {total} files"
     if coded:
-        sizes = f"{options.human(before)} -> {options.human(after)}"
-        line += f": {sizes}, {before / after:.1f}:1"
+        line += f": {options.human(before)} -> {options.human(after)}"
+        line += f", {before / after:.1f}:1" if verb == "compress" else ""
     line += f", {seconds:.1f} s"
     for status in ("skipped", "failed"):
         count = sum(outcome.status == status for outcome in done)
