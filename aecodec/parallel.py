@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,24 @@ Beside = Callable[[Callable[[], Any]], Callable[[], Any]]
 
 _END = object()
 """Stands behind the last item of an iterator."""
+
+_lock = threading.Lock()
+_in_use: list[set[int]] = []  # counts that `Workers` may have set and not yet taken back
+_usual = 0  # the count before the first of them
+
+
+def _usual_count() -> int:
+    """How many threads torch computes with on this thread, when no `Workers` are about.
+
+    A thread that is born while others code starts with the count that one of them has set: to
+    give that back in the end would make it the count of the whole process.
+    """
+    global _usual
+    count = torch.get_num_threads()
+    with _lock:
+        if not _in_use:
+            _usual = count
+        return _usual if any(count in counts for counts in _in_use) else count
 
 
 class Workers:
@@ -44,16 +63,20 @@ class Workers:
     def __init__(self, threads: int | None, jobs: int, *, exact: bool = False) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
-        self._before = torch.get_num_threads()
+        self._before = _usual_count()
         threads = threads or self._before
         self._count = max(min(threads, jobs), 1)
         share = threads // self._count
         self._inside = 1 if exact else share
+        half = self._inside // 2
+        self._counts = {self._inside, self._inside - half, max(half, 1)}
         self._helps = share > 1
         self._pool: ThreadPoolExecutor | None = None
         self._helpers: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
+        with _lock:
+            _in_use.append(self._counts)
         # torch counts its threads for each thread that calls it
         if self._count > 1:
             self._pool = _pool(self._count, self._inside)
@@ -72,6 +95,8 @@ class Workers:
         for pool in (self._pool, self._helpers):
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
+        with _lock:
+            _in_use.remove(self._counts)
         torch.set_num_threads(self._before)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -16,6 +16,7 @@ def stored_preview(file: AecFile) -> AecFile | None:
 
     Raises:
         FormatError: it is damaged, or is not one eighth of the picture.
+        LimitError: it is over the default limits.
     """
     data = first(file.metadata, PREVIEW)
     if data is None:

@@ -131,6 +131,22 @@ def test_a_name_is_no_file(coded):
         aecodec.decode(str(coded / "photo.aec"))
 
 
+def test_info_and_verify_read_standard_input_and_say_in_json_what_fails(coded, tmp_path, run):
+    data = (coded / "photo.aec").read_bytes()
+    for command in ("info", "verify"):
+        done = subprocess.run(
+            [sys.executable, "-m", "aecodec", command, "--json", "-", tmp_path / "none.aec"],
+            input=data,
+            capture_output=True,
+            check=False,
+        )
+        whole, missing = map(json.loads, done.stdout.splitlines())
+        assert (done.returncode, whole["path"]) == (3, "-")
+        assert whole.get("error") is None
+        assert missing["error_type"] == "InputError"
+        assert "none.aec" in missing["error"]
+
+
 def test_info_is_the_same_of_a_path_bytes_and_an_open_file(coded):
     path = coded / "photo.aec"
     with open(path, "rb") as fp:

@@ -1,6 +1,7 @@
 """Threads: the same results as without them, and the same errors."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import current_thread
 from typing import Any
@@ -43,6 +44,20 @@ def test_what_goes_wrong_ahead_is_raised_behind_the_items_before(threads: int) -
             found.append(item)
     assert found == [0, 1, 2]
     assert torch.get_num_threads() == before
+
+
+def test_threads_born_while_others_code_leave_the_usual_count_behind() -> None:
+    usual = torch.get_num_threads()
+
+    def count_after_coding() -> int:
+        with Workers(None, 1):
+            pass
+        return torch.get_num_threads()
+
+    with Workers(usual + 3, 1), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(count_after_coding).result() == usual
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == usual
 
 
 def test_work_ahead_shares_the_threads_and_gives_them_back() -> None:

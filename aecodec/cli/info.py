@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import click
 
-from aecodec import fileinfo
+from aecodec import fileinfo, storage
 from aecodec.cli import options
 from aecodec.cli.main import exit_code, report
 from aecodec.errors import AecError
@@ -22,31 +21,36 @@ Every file is looked at; the exit code is that of the first one that fails.
 Examples:
   aecodec info photo.aec
   aecodec info --json *.aec
+  aecodec info - <photo.aec
 """
 
 
 @click.command(help=HELP)
-@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.NAME)
 @options.as_json
 @options.max_pixels
-def command(sources: tuple[Path, ...], as_json: bool, max_pixels: int) -> int:
+def command(sources: tuple[str, ...], as_json: bool, max_pixels: int) -> int:
     """Read the headers and list them; gives the exit code."""
     code = 0
     for number, source in enumerate(sources):
         try:
-            found = fileinfo.info(source, limits=options.limits(max_pixels))
+            with storage.local_input(storage.plain(source)) as path:
+                found = fileinfo.info(path, limits=options.limits(max_pixels))
         except AecError as error:
             report(error)
             code = code or exit_code(error)
+            if as_json:
+                row = {"path": source, "error": str(error), "error_type": type(error).__name__}
+                click.echo(json.dumps(row))
             continue
         if as_json:
-            click.echo(json.dumps({"path": str(source), **dataclasses.asdict(found)}))
+            click.echo(json.dumps({"path": source, **dataclasses.asdict(found)}))
         else:
             click.echo("\n" * (number > 0) + _text(source, found))
     return code
 
 
-def _text(source: Path, found: FileInfo) -> str:
+def _text(source: str, found: FileInfo) -> str:
     """One file, for people."""
     lines = {
         "file": source,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
-from aecodec import api
+from aecodec import api, storage
 from aecodec.cli import options
 from aecodec.cli.main import exit_code, report
 from aecodec.errors import AecError
@@ -20,17 +19,18 @@ Every file is looked at; the exit code is that of the first one that fails.
 Examples:
   aecodec verify one.aec two.aec
   aecodec verify --json *.aec
+  aecodec verify - <photo.aec
 """
 
 
 @click.command(help=HELP)
-@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
+@click.argument("sources", metavar="FILE...", nargs=-1, required=True, type=options.NAME)
 @options.model(None, "Installed model, or a weights file.  [default: the one each file names]")
 @options.machine
 @options.as_json
 @options.quiet
 def command(
-    sources: tuple[Path, ...],
+    sources: tuple[str, ...],
     model: str | None,
     device: str,
     threads: int | None,
@@ -44,7 +44,8 @@ def command(
     for source in sources:
         found: AecError | None = None
         try:
-            api.verify(source, model=model, limits=limits, device=device, threads=threads)
+            with storage.local_input(storage.plain(source)) as path:
+                api.verify(path, model=model, limits=limits, device=device, threads=threads)
         except AecError as error:
             report(error)
             code = code or exit_code(error)
@@ -56,11 +57,11 @@ def command(
     return code
 
 
-def _json(source: Path, error: AecError | None) -> str:
+def _json(source: str, error: AecError | None) -> str:
     """One file, for machines."""
     return json.dumps(
         {
-            "path": str(source),
+            "path": source,
             "ok": error is None,
             "error": None if error is None else str(error),
             "error_type": None if error is None else type(error).__name__,
