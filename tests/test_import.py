@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import aecodec
 from aecodec import errors
@@ -86,3 +91,33 @@ def test_every_error_is_public():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'compresss'"):
         _ = aecodec.compresss
+
+
+def test_imports_go_down_the_table_in_contributing() -> None:
+    """Every module stands in the table, and imports none of a row above its own."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    table = [re.findall(r"`(\w+)(?:\.py|/)`", cells) for cells in rows]
+    place = {name: number for number, names in enumerate(table) for name in names}
+    package = ROOT / "aecodec"
+    for path in package.rglob("*.py"):
+        here = path.relative_to(package).with_suffix("").parts[0]
+        assert here in place, f"{path.name} is not in the table"
+        for other in imported(path, package):
+            assert place[other] >= place[here], f"{path} imports {other} from above it"
+
+
+def imported(path: Path, package: Path) -> Iterator[str]:
+    """The modules and folders of the package that a file imports anything from."""
+    below = path.relative_to(package).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        module = (node.module or "").split(".") if node.module else []
+        if node.level:
+            module = [*below[: len(below) + 1 - node.level], *module]
+        elif module[0] == "aecodec":
+            del module[0]
+        else:
+            continue
+        yield from module[:1] or [alias.name for alias in node.names]
