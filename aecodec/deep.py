@@ -70,7 +70,7 @@ def read(fp: BinaryIO, image: Image.Image, tiles: list[Any], where: str) -> Samp
             samples = imagecodecs.png_decode(fp.read())
         else:
             samples = _read_tiff(fp, image, where)
-    if samples is not None and samples.shape[:2] != (image.height, image.width):
+    if samples is not None and sorted(samples.shape[:2]) != sorted(image.size):
         raise ValueError("its size is stored twice, differently")
     return samples
 
@@ -95,7 +95,8 @@ def _read_tiff(fp: BinaryIO, image: Image.Image, where: str) -> Samples:
         if page.dtype != np.uint16 or page.bitspersample != 16:
             kind = f"a TIFF of {page.bitspersample} bits a sample, {page.dtype},"
             raise UnsupportedImageError(f"{where}{kind} is not coded; convert it to 16 bits")
-        if (page.imagewidth, page.imagelength) != image.size or page.samplesperpixel > _CHANNELS:
+        size = (page.imagewidth, page.imagelength)  # which Pillow turns by the orientation
+        if sorted(size) != sorted(image.size) or page.samplesperpixel > _CHANNELS:
             raise ValueError("its size is not what Pillow found, or it has too many channels")
         samples = np.asarray(page.asarray())
         associated = _ASSOCIATED in [int(extra) for extra in page.extrasamples]

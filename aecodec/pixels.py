@@ -95,7 +95,7 @@ def read_image_file(path: StrPath, *, limits: Limits | None = None) -> ImageFile
 def read_shape(path: StrPath) -> tuple[int, int, int]:
     """Width, height and bits a sample of an image file, from its header alone.
 
-    The sides are those before an EXIF orientation is applied.
+    An EXIF orientation may yet swap the sides.
 
     Raises:
         InputError: no such file, not an image, or a header that is damaged.
@@ -248,12 +248,13 @@ def _read(fp: BinaryIO, image: Image.Image, name: str, limits: Limits) -> ImageF
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         log.info("%s: only the first of %d frames is read", name, frames)
-    image.load()  # before EXIF, which may stand behind the pixels
+    turn = orientation(image) if image.format == "TIFF" else None  # turned by loading
+    image.load()  # before EXIF of other formats, which may stand behind the pixels
     where = f"{name}: "
     samples = deep.read(fp, image, tiles, where) if _is_cut(image, bits) else None
     if samples is None:
-        samples = _samples(image, bits, where)
-    return ImageFile(upright(samples, orientation(image)), collect(image))
+        samples, turn = _samples(image, bits, where), None
+    return ImageFile(upright(samples, turn or orientation(image)), collect(image))
 
 
 def _is_cut(image: Image.Image, bits: int) -> bool:

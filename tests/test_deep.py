@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 import aecodec
 from aecodec import pixels
@@ -297,6 +297,35 @@ def test_orientation_of_deep_files(tmp_path, noise):
     (tmp_path / "a.png").write_bytes(png16(noise[:, :, :3], (b"eXIf", tiff)))
     back = pixels.read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(back, np.rot90(noise[:, :, :3], -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("shape", [(5, 7), (6, 6)])
+def test_orientation_of_deep_tiff_files(tmp_path, noise, orientation, channels, shape):
+    """Pillow turns its own samples of a TIFF, and forgets the tag, when it loads them."""
+    stored = np.resize(noise, (*shape, 4))[:, :, :channels]
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+    expected = np.dstack([pillow_turned(stored[:, :, c], orientation) for c in range(channels)])
+    found = pixels.read_image_file(path)
+    np.testing.assert_array_equal(found.pixels, expected)
+    assert not found.metadata or 274 not in exif_of(found.metadata)
+
+
+def pillow_turned(plane: np.ndarray, orientation: int) -> np.ndarray:
+    """What Pillow makes of a plane of such an orientation."""
+    image = Image.fromarray(plane.astype(np.int32))
+    image.getexif()[274] = orientation
+    return np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)
+
+
+def exif_of(items: tuple[Metadata, ...]) -> Image.Exif:
+    found = Image.Exif()
+    for item in items:
+        if item.type == EXIF:
+            found.load(item.data)
+    return found
 
 
 @pytest.mark.parametrize("ending", ["webp", "jpg", "bmp"])
