@@ -222,6 +222,12 @@ def eight_bits(samples: Samples) -> NDArray[np.uint8]:
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+def sixteen_bits(values: NDArray[Any], top: int) -> NDArray[np.uint16]:
+    """The nearest 16-bit samples of `uint16` values whose white is `top`, 1 to 65535."""
+    wide = (values.astype(np.uint32) * 65535 + top // 2) // top
+    return np.minimum(wide, 65535).astype(np.uint16)
+
+
 def reduced(samples: Samples, scale: int) -> Samples:
     """Means of squares of scale × scale samples, of what there is of them at the edges.
 
