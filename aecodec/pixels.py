@@ -255,6 +255,8 @@ def _read(fp: BinaryIO, image: Image.Image, name: str, limits: Limits) -> ImageF
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         log.info("%s: only the first of %d frames is read", name, frames)
+    if space := imageheads.colour_space(fp, image):
+        log.info("%s: the colour space in %s is not kept", name, space)
     turn = orientation(image) if image.format == "TIFF" else None  # turned by loading
     image.load()  # before EXIF of other formats, which may stand behind the pixels
     where = f"{name}: "
