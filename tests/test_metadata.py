@@ -103,6 +103,26 @@ def wide_gamut() -> bytes:
     return bytes(profile)
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp"])
+def test_a_resolution_is_kept_in_exif(cat: np.ndarray, tmp_path: Path, ending: str) -> None:
+    """Unless it is one that programs write unasked."""
+    path = tmp_path / f"a.{ending}"
+    for dpi, kept in (((300, 150), True), ((72, 72), False), ((96, 96), False), ((0, 0), False)):
+        Image.fromarray(cat).save(path, dpi=dpi)
+        items = pixels.read_image_file(path).metadata
+        assert len(items) == kept
+        if kept:
+            pixels.write_image(tmp_path / "b.png", cat, metadata=items)
+            with Image.open(tmp_path / "b.png") as back:
+                tags = back.getexif()
+            assert [round(float(tags[tag])) for tag in (282, 283, 296)] == [*dpi, 2]
+    exif = Image.Exif()
+    exif[MAKE] = "a camera"
+    if ending != "bmp":  # EXIF data pass byte for byte
+        Image.fromarray(cat).save(path, dpi=(300, 300), exif=exif)
+        assert pixels.read_image_file(path).metadata[0].data == exif.tobytes()[6:]
+
+
 def png_with(image: np.ndarray, chunks: dict[bytes, bytes], **options: object) -> bytes:
     """A PNG with chunks in front of its pixels."""
     buffer = io.BytesIO()
