@@ -57,6 +57,7 @@ WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 _WITH_ALPHA = ("PNG", "WEBP", "TIFF")  # of the formats in `WRITERS`
+_RAW_GRAYS = {"L;2": 85, "L;4": 17}  # Pillow's raw modes, and its step from gray to gray
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF
 #: Formats of Pillow that it only recognises, or needs other programs for.
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -206,6 +207,8 @@ def _not_an_image(fp: BinaryIO) -> str:
         return "the file is empty"
     if is_aec(start):
         return "is an .aec file already"
+    if kind := imageheads.tiff_kind(fp):
+        return f"this kind of TIFF is not supported ({kind}); convert it to RGB of 8 or 16 bits"
     return "not an image, or of a kind that Pillow does not read"
 
 
@@ -259,11 +262,19 @@ def _read(fp: BinaryIO, image: Image.Image, name: str, limits: Limits) -> ImageF
         log.info("%s: the colour space in %s is not kept", name, space)
     turn = orientation(image) if image.format == "TIFF" else None  # turned by loading
     image.load()  # before EXIF of other formats, which may stand behind the pixels
+    _scale_key(image, tiles)
     where = f"{name}: "
     samples = deep.read(fp, image, tiles, where) if _is_cut(image, bits) else None
     if samples is None:
         samples, turn = _samples(image, bits, where), None
     return ImageFile(upright(samples, turn or orientation(image)), collect(image))
+
+
+def _scale_key(image: Image.Image, tiles: list[Any]) -> None:
+    """Scale the transparent gray of a PNG of 2 or 4 bits as Pillow scales its samples."""
+    key, raw = image.info.get("transparency"), tiles[0].args if tiles else None
+    if isinstance(key, int) and raw in _RAW_GRAYS and key <= 255 // _RAW_GRAYS[raw]:
+        image.info["transparency"] = key * _RAW_GRAYS[raw]
 
 
 def _is_cut(image: Image.Image, bits: int) -> bool:
