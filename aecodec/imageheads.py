@@ -164,8 +164,8 @@ def _png_chunk(fp: BinaryIO, kind: bytes) -> bytes:
             at += length + 12
 
 
-def tiff_kind(fp: BinaryIO) -> str:
-    """Of a file that Pillow cannot open, what samples it has; empty if it is no TIFF file."""
+def tiff_cause(fp: BinaryIO) -> str:
+    """Why Pillow cannot open a TIFF file; empty if it is none."""
     with _kept(fp):
         fp.seek(0)
         start = fp.read(16)
@@ -177,12 +177,13 @@ def tiff_kind(fp: BinaryIO) -> str:
             tags.load(fp)
             sizes, formats = tags.get(BITS_PER_SAMPLE, 1), tags.get(SAMPLE_FORMAT, 1)
         except Exception:  # noqa: BLE001 - Pillow raises what it happens upon
-            return "samples that cannot be told"
+            return "a damaged TIFF file"
     if _WIDTH not in tags:
-        return "samples that cannot be told"
+        return "a damaged TIFF file"
     size = max(sizes) if isinstance(sizes, tuple) else sizes
     form = max(formats) if isinstance(formats, tuple) else formats
     count = tags.get(277, 1)
     numbers = _TIFF_NUMBERS.get(form, "other numbers")
     channels = "a channel" if count == 1 else f"{count} channels"
-    return f"{channels} of {size}-bit {numbers}, compression {tags.get(_COMPRESSION, 1)}"
+    kind = f"{channels} of {size}-bit {numbers}, compression {tags.get(_COMPRESSION, 1)}"
+    return f"this kind of TIFF is not supported ({kind}); convert it to RGB of 8 or 16 bits"

@@ -207,9 +207,7 @@ def _not_an_image(fp: BinaryIO) -> str:
         return "the file is empty"
     if is_aec(start):
         return "is an .aec file already"
-    if kind := imageheads.tiff_kind(fp):
-        return f"this kind of TIFF is not supported ({kind}); convert it to RGB of 8 or 16 bits"
-    return "not an image, or of a kind that Pillow does not read"
+    return imageheads.tiff_cause(fp) or "not an image, or of a kind that Pillow does not read"
 
 
 def _open(fp: BinaryIO, limits: Limits) -> Image.Image:

@@ -207,7 +207,7 @@ def test_higher_limits_than_pillows_are_possible_and_leave_pillows_alone(tmp_pat
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_a_transparent_gray_of_few_bits(tmp_path, bits):
     """Pillow scales samples to 8 bits, and leaves the transparent one as it was."""
-    values = np.arange(64, dtype=np.uint8).reshape(2, 32) % 2**bits
+    values = (np.arange(64).reshape(2, 32) % 2**bits).astype(np.uint8)
     rows = [np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:]) for row in values]
     key = min(5, 2**bits - 1)
     path = tmp_path / "key.png"
@@ -244,6 +244,9 @@ def test_kinds_of_tiff_that_pillow_does_not_know(tmp_path, values, options, word
     tifffile.imwrite(path, values, bigtiff=big, **{"photometric": "minisblack", **options})
     cause = rf"odd\.tif: this kind of TIFF is not supported \(.*{words}"
     with pytest.raises(InputError, match=cause):
+        pixels.read_image(path)
+    path.write_bytes(path.read_bytes()[:14])
+    with pytest.raises(InputError, match=r"odd\.tif: a damaged TIFF file"):
         pixels.read_image(path)
 
 
