@@ -84,6 +84,7 @@ __all__ = [
     "parse",
     "parse_header",
     "read_header",
+    "read_metadata",
     "salvaged",
     "serialise",
 ]
@@ -91,6 +92,7 @@ __all__ = [
 _END = b"\x00"  # stands where a metadata type could begin: no type begins with it
 _MIN_ENTRY = 9  # shortest line of the chunk table: one-byte length, two checksums
 _FIRST_READ = 4096  # bytes
+_METADATA_EXTRA = 13  # bytes at most of a metadata chunk that are not data
 
 
 def is_aec(data: Data) -> bool:
@@ -230,6 +232,28 @@ def read_header(
             data += more
 
 
+def read_metadata(
+    fp: BinaryIO, info: HeaderInfo, start: int = 0, *, limits: Limits = DEFAULT_LIMITS
+) -> tuple[Metadata, ...]:
+    """The metadata of a file, without the payloads in front of them: it seeks.
+
+    Args:
+        fp: a seekable binary file; its position changes.
+        info: what `read_header` found in it.
+        start: where in it the `.aec` file begins, in bytes.
+        limits: what to accept.
+
+    Returns:
+        Those in front of the first that is damaged, missing or over the limits.
+
+    Raises:
+        OSError: as `fp.seek` and `fp.read` raise it.
+    """
+    fp.seek(start + info.payload_end)
+    data = fp.read(limits.max_metadata + _METADATA_EXTRA * limits.max_metadata_chunks + 1)
+    return tuple(_undamaged(Cursor(data, None), limits))
+
+
 def chunk_ok(data: Data, entry: ChunkEntry | AlphaEntry) -> bool:
     """Whether a chunk's payload, or its alpha plane, is there and undamaged.
 
@@ -330,11 +354,11 @@ def salvaged(data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = 
 
     chunks = tuple(Chunk(payload(e), e.symbols_crc, chunk_ok(data, e)) for e in info.entries)
     planes = tuple(payload(e) if chunk_ok(data, e) else None for e in info.alpha)
-    return AecFile(info.header, chunks, tuple(_metadata_left(data, info, limits)), planes)
-
-
-def _metadata_left(data: Data, info: HeaderInfo, limits: Limits) -> Iterator[Metadata]:
     cur = Cursor(data, None)
     cur.pos = min(info.payload_end, len(cur.view))
+    return AecFile(info.header, chunks, tuple(_undamaged(cur, limits)), planes)
+
+
+def _undamaged(cur: Cursor, limits: Limits) -> Iterator[Metadata]:
     with suppress(FormatError, LimitError):
         yield from _metadata(cur, limits)

@@ -1,6 +1,6 @@
 """Files with several channels of 16 bits, which Pillow reads as 8 bits and cannot write.
 
-PNG goes through imagecodecs (libpng), TIFF through tifffile: the extra `aecodec[deep]`.
+PNG and JPEG 2000 go through imagecodecs, TIFF through tifffile: the extra `aecodec[deep]`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,22 @@ import numpy as np
 from PIL import Image
 
 from aecodec.errors import MissingDependencyError, UnsupportedImageError
+from aecodec.imageheads import Component, components
 from aecodec.layout import EXIF, ICC, XMP, Metadata
 from aecodec.metadata import first, upright
-from aecodec.samples import Samples
+from aecodec.samples import Samples, sixteen_bits
 
 log = logging.getLogger("aecodec")
 
-_PACKAGES = {"PNG": ("imagecodecs",), "TIFF": ("tifffile", "imagecodecs"), "PPM": ()}
-KINDS = tuple(_PACKAGES)
-"""Pillow's names of the formats that are read and written here."""
+_PACKAGES = {
+    "PNG": ("imagecodecs",),
+    "JPEG2000": ("imagecodecs",),
+    "TIFF": ("tifffile", "imagecodecs"),
+    "PPM": (),
+}
+KINDS = ("PNG", "TIFF", "PPM")
+"""Pillow's names of the formats that are read and written here; JPEG 2000 is read."""
+_MODES = ("LA", "RGB", "RGBA")
 
 _PNG_START = 33  # bytes of signature and IHDR
 _ASSOCIATED = 1  # TIFF: colour is multiplied by alpha
@@ -53,13 +60,15 @@ def read(fp: BinaryIO, image: Image.Image, tiles: list[Any], where: str) -> Samp
 
     Raises:
         MissingDependencyError: the packages are not installed.
-        UnsupportedImageError: a TIFF with another type of samples.
+        UnsupportedImageError: a TIFF or JPEG 2000 with another type of samples.
         Exception: whatever the packages raise for damaged files.
     """
     kind = str(image.format)
     if kind == "PPM":
         samples = _read_ppm(fp, image, tiles)
-    elif kind not in KINDS or image.mode not in ("LA", "RGB", "RGBA"):
+    elif kind == "JPEG2000":
+        samples = _read_jpeg2000(fp, image, where)
+    elif kind not in KINDS or image.mode not in _MODES:
         return None
     else:
         require(kind, where)
@@ -70,7 +79,7 @@ def read(fp: BinaryIO, image: Image.Image, tiles: list[Any], where: str) -> Samp
             samples = imagecodecs.png_decode(fp.read())
         else:
             samples = _read_tiff(fp, image, where)
-    if samples is not None and samples.shape[:2] != (image.height, image.width):
+    if samples is not None and sorted(samples.shape[:2]) != sorted(image.size):
         raise ValueError("its size is stored twice, differently")
     return samples
 
@@ -82,8 +91,26 @@ def _read_ppm(fp: BinaryIO, image: Image.Image, tiles: list[Any]) -> Samples | N
     fp.seek(tile.offset)
     shape = (image.height, image.width, 3)
     values = np.frombuffer(fp.read(6 * image.width * image.height), ">u2").reshape(shape)
-    top = int(tile.args[-1])
-    return np.minimum((values.astype(np.uint32) * 65535 + top // 2) // top, 65535).astype(np.uint16)
+    return sixteen_bits(values, int(tile.args[-1]))
+
+
+def _read_jpeg2000(fp: BinaryIO, image: Image.Image, where: str) -> Samples:
+    """Never None: Pillow rounds white up to 256, which is black in 8 bits."""
+    found = set(components(fp))
+    bits = max(part.bits for part in found)
+    if found != {Component(bits, False, 1, 1)} or bits > 16 or image.mode not in _MODES:
+        raise UnsupportedImageError(
+            f"{where}a JPEG 2000 file of mode {image.mode} with {bits} bits a sample, or with "
+            "components that differ, is not coded; convert it to 8 bits"
+        )
+    require("JPEG2000", where)
+    import imagecodecs
+
+    fp.seek(0)
+    samples = np.asarray(imagecodecs.jpeg2k_decode(fp.read()))
+    if bits < 16:
+        log.info("%s%d bits a sample are coded as 16", where, bits)
+    return sixteen_bits(samples, 2**bits - 1)
 
 
 def _read_tiff(fp: BinaryIO, image: Image.Image, where: str) -> Samples:
@@ -95,7 +122,8 @@ def _read_tiff(fp: BinaryIO, image: Image.Image, where: str) -> Samples:
         if page.dtype != np.uint16 or page.bitspersample != 16:
             kind = f"a TIFF of {page.bitspersample} bits a sample, {page.dtype},"
             raise UnsupportedImageError(f"{where}{kind} is not coded; convert it to 16 bits")
-        if (page.imagewidth, page.imagelength) != image.size or page.samplesperpixel > _CHANNELS:
+        size = (page.imagewidth, page.imagelength)  # which Pillow turns by the orientation
+        if sorted(size) != sorted(image.size) or page.samplesperpixel > _CHANNELS:
             raise ValueError("its size is not what Pillow found, or it has too many channels")
         samples = np.asarray(page.asarray())
         associated = _ASSOCIATED in [int(extra) for extra in page.extrasamples]

@@ -26,6 +26,8 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))([2-8])")
 _DIRECTORIES = (0x8769, 0x8825)  # Exif and GPS, of which IFD0 holds the places
 _UNIT, _NO_UNIT, _UNITS = 296, 1, (1, 2, 3)
 _RESOLUTION = (282, 283, _UNIT)
+_INCHES, _HIGHEST_DPI = 2, 10**6
+_DEFAULT_DPI = (72, 96)  # which programs write unasked: not worth their bytes
 #: Tags of a TIFF file that say nothing about how its samples lie: resolution; ratings; titles and
 #: the like, in UTF-16; texts, which are description, maker, model, software, date, artist, host,
 #: copyright.
@@ -93,7 +95,22 @@ def _exif(image: Image.Image) -> bytes:
             for tag in _RESOLUTION:
                 found.pop(tag, None)
     found.pop(_ORIENTATION, None)
+    if not found and image.format != "TIFF":
+        found.update(_resolution(image))
     return found.tobytes().removeprefix(_EXIF_HEADER) if found else b""
+
+
+def _resolution(image: Image.Image) -> dict[int, float]:
+    """EXIF tags of the resolution that a file names elsewhere, if somebody chose it."""
+    dpi = image.info.get("dpi")
+    if not isinstance(dpi, tuple) or len(dpi) != 2:
+        return {}
+    horizontal, vertical = (round(float(value), 2) for value in dpi)
+    if not all(1 <= value <= _HIGHEST_DPI for value in (horizontal, vertical)):
+        return {}
+    if horizontal == vertical and round(horizontal) in _DEFAULT_DPI:
+        return {}
+    return dict(zip(_RESOLUTION, (horizontal, vertical, _INCHES), strict=True))
 
 
 def _of_the_picture(tags: Image.Exif) -> Image.Exif:

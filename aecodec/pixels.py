@@ -13,12 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from aecodec import deep
+from aecodec import deep, imageheads
 from aecodec.container import Limits, Metadata, is_aec
-from aecodec.errors import AecError, InputError, LimitError, OutputError, cause_of
+from aecodec.errors import (
+    AecError,
+    InputError,
+    LimitError,
+    OutputError,
+    UnsupportedImageError,
+    cause_of,
+)
 from aecodec.metadata import collect, orientation, save_options, without_exif
 from aecodec.output import write_bytes
 from aecodec.samples import (
@@ -28,6 +34,7 @@ from aecodec.samples import (
     eight_bits,
     from_pillow,
     mode_name,
+    sixteen_bits,
     upright,
 )
 
@@ -50,7 +57,8 @@ WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 _WITH_ALPHA = ("PNG", "WEBP", "TIFF")  # of the formats in `WRITERS`
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
+_RAW_GRAYS = {"L;2": 85, "L;4": 17}  # Pillow's raw modes, and its step from gray to gray
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF
 #: Formats of Pillow that it only recognises, or needs other programs for.
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _pillow_lock = threading.Lock()
@@ -95,14 +103,14 @@ def read_image_file(path: StrPath, *, limits: Limits | None = None) -> ImageFile
 def read_shape(path: StrPath) -> tuple[int, int, int]:
     """Width, height and bits a sample of an image file, from its header alone.
 
-    The sides are those before an EXIF orientation is applied.
+    An EXIF orientation may yet swap the sides.
 
     Raises:
         InputError: no such file, not an image, or a header that is damaged.
         LimitError: more pixels than the default limits allow.
     """
-    with _opened(path, Limits()) as (_, image):
-        return *image.size, _bits(image)
+    with _opened(path, Limits()) as (fp, image):
+        return *image.size, imageheads.bits(fp, image)
 
 
 def image_endings() -> frozenset[str]:
@@ -199,7 +207,7 @@ def _not_an_image(fp: BinaryIO) -> str:
         return "the file is empty"
     if is_aec(start):
         return "is an .aec file already"
-    return "not an image, or of a kind that Pillow does not read"
+    return imageheads.tiff_cause(fp) or "not an image, or of a kind that Pillow does not read"
 
 
 def _open(fp: BinaryIO, limits: Limits) -> Image.Image:
@@ -244,16 +252,27 @@ def _read(fp: BinaryIO, image: Image.Image, name: str, limits: Limits) -> ImageF
             f"{name}: {width} x {height} pixels; the limits are {limits.max_pixels} pixels "
             f"and {limits.max_side} a side"
         )
-    bits, tiles = _bits(image), list(getattr(image, "tile", ()))  # gone after loading
+    bits, tiles = imageheads.bits(fp, image), list(getattr(image, "tile", ()))  # gone after loading
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         log.info("%s: only the first of %d frames is read", name, frames)
-    image.load()  # before EXIF, which may stand behind the pixels
+    if space := imageheads.colour_space(fp, image):
+        log.info("%s: the colour space in %s is not kept", name, space)
+    turn = orientation(image) if image.format == "TIFF" else None  # turned by loading
+    image.load()  # before EXIF of other formats, which may stand behind the pixels
+    _scale_key(image, tiles)
     where = f"{name}: "
     samples = deep.read(fp, image, tiles, where) if _is_cut(image, bits) else None
     if samples is None:
-        samples = _samples(image, bits, where)
-    return ImageFile(upright(samples, orientation(image)), collect(image))
+        samples, turn = _samples(image, bits, where), None
+    return ImageFile(upright(samples, turn or orientation(image)), collect(image))
+
+
+def _scale_key(image: Image.Image, tiles: list[Any]) -> None:
+    """Scale the transparent gray of a PNG of 2 or 4 bits as Pillow scales its samples."""
+    key, raw = image.info.get("transparency"), tiles[0].args if tiles else None
+    if isinstance(key, int) and raw in _RAW_GRAYS and key <= 255 // _RAW_GRAYS[raw]:
+        image.info["transparency"] = key * _RAW_GRAYS[raw]
 
 
 def _is_cut(image: Image.Image, bits: int) -> bool:
@@ -268,26 +287,12 @@ def _samples(image: Image.Image, bits: int, where: str) -> Samples:
     samples = from_pillow(image, where)
     if not image.mode.startswith("I;16"):
         return samples
+    if bits > 16:
+        raise UnsupportedImageError(f"{where}{bits} bits a sample are not coded; convert it to 16")
     if 8 < bits < 16:
         log.info("%s%d bits a sample are coded as 16", where, bits)
-        samples = (samples.astype(np.uint32) * 65535 // (2**bits - 1)).astype(np.uint16)
+        if image.format == "JPEG2000":  # which Pillow shifts to the top
+            samples = (samples >> (16 - bits)).astype(samples.dtype)
+        samples = sixteen_bits(samples, 2**bits - 1)
     white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     return 65535 - samples if white_is_zero else samples
-
-
-def _bits(image: Image.Image) -> int:
-    """Bits a sample in the file: Pillow opens 16-bit RGB as 8 bits without a word."""
-    found = 8
-    tags = getattr(image, "tag_v2", None)
-    if tags is not None:
-        sizes = tags.get(_BITS_PER_SAMPLE, 8)
-        found = max(sizes) if isinstance(sizes, tuple) else sizes
-    for tile in getattr(image, "tile", ()):
-        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        if any(isinstance(arg, str) and "16" in arg for arg in args):
-            found = max(found, 16)
-        if tile.codec_name.startswith("ppm") and isinstance(args[-1], int):
-            found = max(found, args[-1].bit_length())
-        if tile.codec_name.lower() == "sgi16":
-            found = max(found, 16)
-    return found

@@ -43,6 +43,7 @@ _PLAIN = {  # mode -> the mode it is coded as
     "YCbCr": "RGB",
     "HSV": "RGB",
 }
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED, _SIGNED = 258, 339, 1, 2  # TIFF
 _WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 _TURNS: dict[int, Callable[[Any], Any]] = {  # EXIF orientation -> how to set it upright
     2: np.fliplr,
@@ -116,8 +117,11 @@ def from_pillow(image: Image.Image, where: str = "") -> Samples:
         return _gray16(image)
     if image.mode in ("I", "F"):
         return _stretched(image, where)
-    plain = _plain(image, where)
-    return np.ascontiguousarray(plain, dtype=np.uint8)
+    plain = np.ascontiguousarray(_plain(image, where), dtype=np.uint8)
+    if image.mode == "L" and _tiff_numbers(image) == (8, _SIGNED):
+        log.info("%ssigned samples, -128 to 127, are coded as 0 to 255", where)
+        return (plain ^ 128).astype(np.uint8)
+    return plain
 
 
 def _plain(image: Image.Image, where: str) -> Image.Image:
@@ -168,9 +172,19 @@ def _gray16(image: Image.Image) -> Samples:
     return np.dstack([values, alpha])
 
 
+def _tiff_numbers(image: Image.Image) -> tuple[int, int]:
+    """Bits and format of the samples of a TIFF file; Pillow takes no notice of the sign of some."""
+    tags = getattr(image, "tag_v2", {})
+    sizes, formats = tags.get(_BITS_PER_SAMPLE, 0), tags.get(_SAMPLE_FORMAT, _UNSIGNED)
+    size = max(sizes) if isinstance(sizes, tuple) else sizes
+    return size, max(formats) if isinstance(formats, tuple) else formats
+
+
 def _stretched(image: Image.Image, where: str) -> Samples:
     """Integers of 32 bits, or floats, as 16-bit gray."""
     values = np.asarray(image)
+    if image.mode == "I" and _tiff_numbers(image) == (32, _UNSIGNED):
+        values = values.view(np.uint32)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise UnsupportedImageError(f"{where}mode {image.mode} holds values that are not finite")
@@ -220,6 +234,12 @@ def eight_bits(samples: Samples) -> NDArray[np.uint8]:
     if samples.dtype == np.uint8:
         return samples.astype(np.uint8, copy=False)
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def sixteen_bits(values: NDArray[Any], top: int) -> NDArray[np.uint16]:
+    """The nearest 16-bit samples of `uint16` values whose white is `top`, 1 to 65535."""
+    wide = (values.astype(np.uint32) * 65535 + top // 2) // top
+    return np.minimum(wide, 65535).astype(np.uint16)
 
 
 def reduced(samples: Samples, scale: int) -> Samples:

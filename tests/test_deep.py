@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 import aecodec
 from aecodec import pixels
@@ -233,6 +233,58 @@ def test_ppm_is_read_with_all_its_bits(tmp_path, noise, top):
     assert np.abs(back.astype(float) - values * (65535 / top)).max() <= 0.5
 
 
+def jpeg2000(values: np.ndarray, bits: int, kind: str = "jp2") -> bytes:
+    return bytes(imagecodecs.jpeg2k_encode(values, level=0, bitspersample=bits, codecformat=kind))
+
+
+@pytest.mark.parametrize("kind", ["jp2", "j2k"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_jpeg_2000_is_read_with_all_its_bits(tmp_path, noise, channels, bits, kind, caplog):
+    """White is white: Pillow rounds it up to 256 and so to black."""
+    top = 2**bits - 1
+    values = np.tile(noise[:, :, :channels], (4, 4, 1)) & np.uint16(top)
+    values[0, 0], values[1, 1] = top, 0
+    values = values[:, :, 0] if channels == 1 else values
+    path = tmp_path / "deep.jp2"
+    path.write_bytes(jpeg2000(values if bits > 8 else values.astype(np.uint8), bits, kind))
+    with caplog.at_level(logging.INFO, logger="aecodec"):
+        back = pixels.read_image(path)
+    assert back.dtype == (np.uint16 if bits > 8 else np.uint8)
+    scale = 65535 / top if bits > 8 else 1
+    assert np.abs(back - values * scale).max() <= 0.5
+    assert ("12 bits a sample are coded as 16" in caplog.text) == (bits == 12)
+    assert pixels.read_shape(path) == (*back.shape[1::-1], bits)
+
+
+def test_other_jpeg_2000_is_refused_where_pillow_would_turn_white_black(tmp_path, noise):
+    path = tmp_path / "mixed.jp2"
+    data = bytearray(jpeg2000(np.tile(noise, (8, 8, 1)), 16))
+    at = data.index(b"\xff\x51") + 40
+    assert data[at] == 15
+    data[at] = 11  # the first component has 12 bits, the others 16
+    path.write_bytes(data)
+    with pytest.raises(UnsupportedImageError, match=r"mixed\.jp2: .*convert it to 8 bits"):
+        pixels.read_image(path)
+    gray = bytearray(jpeg2000(np.tile(noise[:, :, 0], (8, 8)), 16))
+    gray[gray.index(b"\xff\x51") + 40] = 19
+    path.write_bytes(gray)
+    with pytest.raises(InputError, match=r"mixed\.jp2"):
+        pixels.read_image(path)
+
+
+def test_avif_with_more_bits_is_read_with_eight_and_a_note(tmp_path, noise, caplog):
+    path = tmp_path / "deep.avif"
+    for bits, words in ((10, "10 bits a sample is read with 8"), (8, "")):
+        values = np.tile(noise[:, :, :3], (8, 8, 1)) >> (16 - bits)
+        values = values if bits > 8 else values.astype(np.uint8)
+        path.write_bytes(imagecodecs.avif_encode(values, bitspersample=bits, level=90))
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="aecodec"):
+            assert pixels.read_image(path).dtype == np.uint8
+        assert words in caplog.text if words else caplog.text == ""
+
+
 def test_the_rest_is_read_with_eight_bits_and_a_note(tmp_path, noise, caplog):
     path = tmp_path / "plain.ppm"
     path.write_bytes(b"P3 2 1 65535\n65535 0 32768 257 514 771\n")
@@ -251,6 +303,15 @@ def test_other_numbers_in_tiff_are_refused(tmp_path, noise):
     tifffile.imwrite(path, noise[:, :, :3].astype(np.uint32), photometric="rgb")
     with pytest.raises(InputError, match=r"long\.tif"):
         pixels.read_image(path)
+
+
+def test_damaged_jpeg_2000_is_an_input_error(tmp_path, noise):
+    path = tmp_path / "deep.jp2"
+    whole = jpeg2000(np.tile(noise[:, :, :3], (9, 9, 1)), 16)
+    for share in (0.02, 0.1, 0.3):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(InputError, match=r"deep\."):
+            pixels.read_image(path)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "ppm"])
@@ -297,6 +358,35 @@ def test_orientation_of_deep_files(tmp_path, noise):
     (tmp_path / "a.png").write_bytes(png16(noise[:, :, :3], (b"eXIf", tiff)))
     back = pixels.read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(back, np.rot90(noise[:, :, :3], -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("shape", [(5, 7), (6, 6)])
+def test_orientation_of_deep_tiff_files(tmp_path, noise, orientation, channels, shape):
+    """Pillow turns its own samples of a TIFF, and forgets the tag, when it loads them."""
+    stored = np.resize(noise, (*shape, 4))[:, :, :channels]
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+    expected = np.dstack([pillow_turned(stored[:, :, c], orientation) for c in range(channels)])
+    found = pixels.read_image_file(path)
+    np.testing.assert_array_equal(found.pixels, expected)
+    assert not found.metadata or 274 not in exif_of(found.metadata)
+
+
+def pillow_turned(plane: np.ndarray, orientation: int) -> np.ndarray:
+    """What Pillow makes of a plane of such an orientation."""
+    image = Image.fromarray(plane.astype(np.int32))
+    image.getexif()[274] = orientation
+    return np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)
+
+
+def exif_of(items: tuple[Metadata, ...]) -> Image.Exif:
+    found = Image.Exif()
+    for item in items:
+        if item.type == EXIF:
+            found.load(item.data)
+    return found
 
 
 @pytest.mark.parametrize("ending", ["webp", "jpg", "bmp"])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from conftest import Run
@@ -98,6 +101,83 @@ def wide_gamut() -> bytes:
             number = round(value * 65536) % 2**32
             profile[at + 8 + 4 * i : at + 12 + 4 * i] = number.to_bytes(4, "big")
     return bytes(profile)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp"])
+def test_a_resolution_is_kept_in_exif(cat: np.ndarray, tmp_path: Path, ending: str) -> None:
+    """Unless it is one that programs write unasked."""
+    path = tmp_path / f"a.{ending}"
+    for dpi, kept in (((300, 150), True), ((72, 72), False), ((96, 96), False), ((0, 0), False)):
+        Image.fromarray(cat).save(path, dpi=dpi)
+        items = pixels.read_image_file(path).metadata
+        assert len(items) == kept
+        if kept:
+            pixels.write_image(tmp_path / "b.png", cat, metadata=items)
+            with Image.open(tmp_path / "b.png") as back:
+                tags = back.getexif()
+            assert [round(float(tags[tag])) for tag in (282, 283, 296)] == [*dpi, 2]
+    exif = Image.Exif()
+    exif[MAKE] = "a camera"
+    if ending != "bmp":  # EXIF data pass byte for byte
+        Image.fromarray(cat).save(path, dpi=(300, 300), exif=exif)
+        assert pixels.read_image_file(path).metadata[0].data == exif.tobytes()[6:]
+
+
+def png_with(image: np.ndarray, chunks: dict[bytes, bytes], **options: object) -> bytes:
+    """A PNG with chunks in front of its pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", **options)
+    data, parts = buffer.getvalue(), []
+    for kind, content in chunks.items():
+        body = kind + content
+        parts.append(struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body)))
+    return data[:33] + b"".join(parts) + data[33:]
+
+
+SRGB = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+P3 = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+@pytest.mark.parametrize(
+    "chunks, options, lost",
+    [
+        ({b"cICP": bytes([9, 16, 0, 1])}, {}, "cICP"),
+        ({b"cICP": bytes([9, 16, 0, 1])}, {"icc_profile": PROFILE}, "cICP"),
+        ({b"cICP": bytes([1, 13, 0, 1])}, {}, ""),
+        ({b"gAMA": struct.pack(">I", 100000)}, {}, "gAMA"),
+        ({b"gAMA": struct.pack(">I", 45455), b"cHRM": struct.pack(">8I", *SRGB)}, {}, ""),
+        ({b"gAMA": struct.pack(">I", 45455), b"cHRM": struct.pack(">8I", *P3)}, {}, "cHRM"),
+        ({b"gAMA": struct.pack(">I", 1), b"cHRM": struct.pack(">8I", *P3)}, {}, "gAMA, cHRM"),
+        ({b"gAMA": struct.pack(">I", 100000)}, {"icc_profile": PROFILE}, ""),
+        ({b"gAMA": struct.pack(">I", 100000), b"sRGB": b"\0"}, {}, ""),
+    ],
+)
+def test_a_colour_space_that_is_lost_is_told_of(
+    cat: np.ndarray,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    chunks: dict[bytes, bytes],
+    options: dict[str, object],
+    lost: str,
+) -> None:
+    (tmp_path / "a.png").write_bytes(png_with(cat, chunks, **options))
+    with caplog.at_level("INFO", "aecodec"):
+        np.testing.assert_array_equal(pixels.read_image(tmp_path / "a.png"), cat)
+    assert caplog.messages == (
+        [f"{tmp_path / 'a.png'}: the colour space in {lost} is not kept"] if lost else []
+    )
+
+
+def test_a_colour_space_of_avif_is_told_of(
+    cat: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for primaries, transfer, words in ((9, 16, "the colour space in nclx"), (1, 13, "")):
+        data = imagecodecs.avif_encode(cat, primaries=primaries, transfer=transfer, matrix=1)
+        (tmp_path / "a.avif").write_bytes(data)
+        caplog.clear()
+        with caplog.at_level("INFO", "aecodec"):
+            pixels.read_image(tmp_path / "a.avif")
+        assert words in caplog.text if words else caplog.text == ""
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])

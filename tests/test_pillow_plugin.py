@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import psnr
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 import aecodec
 import aecodec.plugins.pillow
+from aecodec.container import Metadata, parse
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +121,86 @@ def test_options_of_save(photo: np.ndarray) -> None:
     assert back.info["icc_profile"] == b"profile"
     assert back.info["xmp"] == b"<x/>"
     assert back.getexif()[0x010F] == "a camera"
+
+
+@pytest.fixture(scope="module")
+def tagged(photo: np.ndarray) -> bytes:
+    """Two chunks of payload, and metadata behind them."""
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    items = (
+        Metadata(b"eXIF", exif.tobytes().removeprefix(b"Exif\0\0")),
+        Metadata(b"iCCP", PROFILE),
+        Metadata(b"xMP ", b"<x/>"),
+    )
+    return aecodec.encode(np.tile(photo, (1, 3, 1)), 60, metadata=items)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_metadata_are_there_before_the_pixels(tagged: bytes, tmp_path: Path, ending: str) -> None:
+    """What is saved keeps them in the way that works with other formats."""
+    image = Image.open(io.BytesIO(tagged))
+    assert image.info["xmp"] == b"<x/>"
+    back = tmp_path / f"back.{ending}"
+    image.save(back, exif=image.getexif(), icc_profile=image.info.get("icc_profile"))
+    with Image.open(back) as saved:
+        assert saved.getexif()[0x010F] == "a camera"
+        assert saved.info["icc_profile"] == PROFILE
+    assert image.getexif()[0x010F] == "a camera"  # and after the pixels, too
+
+
+def test_opening_does_not_read_the_payloads(tagged: bytes) -> None:
+    class Counted(io.BytesIO):
+        taken = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.taken += len(data)
+            return data
+
+    chunks = parse(tagged).chunks
+    payloads = sum(len(chunk.payload) for chunk in chunks)
+    assert len(chunks) == 2 and payloads > 10000
+    file = Counted(tagged)
+    image = Image.open(file)
+    assert image.info["icc_profile"] == PROFILE
+    assert file.taken < len(tagged) - payloads + 2 * 4096
+
+
+def test_opening_loads_no_torch(tagged: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.aec").write_bytes(tagged)
+    code = (
+        "import sys, aecodec.plugins.pillow; from PIL import Image; "
+        "image = Image.open(sys.argv[1]); image.getexif(); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.aec"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+def test_damaged_metadata_are_told_of_when_pixels_are_asked_for(tagged: bytes) -> None:
+    damaged = bytearray(tagged)
+    damaged[tagged.index(b"<x/>")] ^= 1
+    for data, cause in (
+        (tagged[: tagged.index(PROFILE) + 20], "ends"),
+        (bytes(damaged), "checksum"),
+        (tagged[: len(tagged) // 2], "ends"),
+    ):
+        image = Image.open(io.BytesIO(data))
+        assert "xmp" not in image.info
+        with pytest.raises(OSError, match=cause):
+            image.load()
+
+
+def test_a_closed_image_says_so(coded: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.aec").write_bytes(coded)
+    for method in ("load", "verify"):
+        for source in (tmp_path / "a.aec", io.BytesIO(coded)):
+            image = Image.open(source)
+            image.close()
+            with pytest.raises(ValueError, match="closed"):
+                getattr(image, method)()
 
 
 def test_other_and_damaged_files(coded: bytes) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import threading
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
@@ -199,6 +202,52 @@ def test_higher_limits_than_pillows_are_possible_and_leave_pillows_alone(tmp_pat
         pixels.read_image(path, limits=Limits(max_pixels=150))
     assert pixels.read_image(path, limits=Limits(max_pixels=10_000)).shape == (100, 100)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_gray_of_few_bits(tmp_path, bits):
+    """Pillow scales samples to 8 bits, and leaves the transparent one as it was."""
+    values = (np.arange(64).reshape(2, 32) % 2**bits).astype(np.uint8)
+    rows = [np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:]) for row in values]
+    key = min(5, 2**bits - 1)
+    path = tmp_path / "key.png"
+    path.write_bytes(gray_png(32, bits, rows, struct.pack(">H", key)))
+    back = pixels.read_image(path)
+    np.testing.assert_array_equal(back[:, :, 1], np.where(values == key, 0, 255))
+    np.testing.assert_array_equal(back[:, :, 0], values * (255 // (2**bits - 1)))
+
+
+def gray_png(width: int, bits: int, rows: list[np.ndarray], key: bytes) -> bytes:
+    """A PNG of packed rows with a transparent gray."""
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, 0, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"tRNS", key), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    "values, options, words",
+    [
+        (np.zeros((4, 5, 2), np.uint16), {"extrasamples": ["unassalpha"]}, "2 channels of 16-bit"),
+        (np.zeros((4, 5), np.float16), {}, "16-bit floats"),
+        (np.zeros((4, 5), np.float64), {}, "64-bit floats"),
+        (np.zeros((4, 5), np.uint64), {}, "64-bit integers"),
+        (np.zeros((4, 5, 3), np.float32), {"photometric": "rgb"}, "3 channels of 32-bit floats"),
+    ],
+)
+@pytest.mark.parametrize("big", [False, True])
+def test_kinds_of_tiff_that_pillow_does_not_know(tmp_path, values, options, words, big):
+    path = tmp_path / "odd.tif"
+    tifffile.imwrite(path, values, bigtiff=big, **{"photometric": "minisblack", **options})
+    cause = rf"odd\.tif: this kind of TIFF is not supported \(.*{words}"
+    with pytest.raises(InputError, match=cause):
+        pixels.read_image(path)
+    path.write_bytes(path.read_bytes()[:14])
+    with pytest.raises(InputError, match=r"odd\.tif: a damaged TIFF file"):
+        pixels.read_image(path)
 
 
 # ---- writing ----

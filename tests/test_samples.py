@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import cmyk_profile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,6 +201,24 @@ def test_numbers_beyond_sixteen_bits_are_stretched(caplog):
         assert (taken.min(), taken.max()) == (0, 65535)
         assert (np.diff(taken.ravel().astype(int)) >= 0).all()
     assert samples.as_array(Image.new("F", (4, 4), 7.5)).max() == 0
+
+
+def test_tiff_integers_keep_their_order(tmp_path, caplog):
+    """Pillow takes unsigned ones of 32 bits for signed, and signed ones of 8 for unsigned."""
+    path = tmp_path / "a.tif"
+    wide = np.linspace(0, 2**32 - 1, 20).astype(np.uint32).reshape(4, 5)
+    tifffile.imwrite(path, wide, photometric="minisblack")
+    with caplog.at_level(logging.INFO, logger="aecodec"):
+        back = pixels.read_image(path)
+    np.testing.assert_array_equal(back, np.rint(wide / (2**32 - 1) * 65535))
+    assert "mode I, 0 to 4.29497e+09, is coded as 16-bit gray" in caplog.text
+    small = np.linspace(-128, 127, 20).astype(np.int8).reshape(4, 5)
+    tifffile.imwrite(path, small, photometric="minisblack")
+    with caplog.at_level(logging.INFO, logger="aecodec"):
+        back = pixels.read_image(path)
+    np.testing.assert_array_equal(back, small.astype(int) + 128)
+    assert back.dtype == np.uint8
+    assert "a.tif: signed samples, -128 to 127, are coded as 0 to 255" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

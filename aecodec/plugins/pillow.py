@@ -2,7 +2,7 @@
 
     >>> import aecodec.plugins.pillow
     >>> Image.open("photo.png").save("photo.aec", quality=60)
-    >>> Image.open("photo.aec").size       # reads the header alone
+    >>> Image.open("photo.aec").size       # reads the header and the metadata alone
     (528, 352)
 
 Options of `save`: quality, target_size, target_bpp, target_psnr, effort, alpha_quality,
@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO, cast
 from PIL import Image, ImageFile
 
 from aecodec import api, samples
-from aecodec.container import Limits, is_aec, parse, read_header
+from aecodec.container import Limits, is_aec, parse, read_header, read_metadata
 from aecodec.errors import AecError
 from aecodec.fileinfo import mode
 from aecodec.layout import EXIF, ICC, PREVIEW_SCALE, XMP, Metadata
@@ -41,17 +41,22 @@ class AecImageFile(ImageFile.ImageFile):
     format_description = "aecodec learned image"
 
     def _open(self) -> None:
-        """Read the header; Pillow compares the size with its limit before anything else."""
+        """Read header and metadata; Pillow then compares the size with its limit.
+
+        Of damaged metadata `load` says so: what is in front of the damage is shown.
+        """
         fp = cast(BinaryIO, self.fp)
         start = fp.tell()
         try:
-            header = read_header(fp, limits=_pillow_decides()).header
+            found = read_header(fp, limits=_pillow_decides())
         except AecError as error:
             raise SyntaxError(str(error)) from error  # "not mine", in Pillow's language
+        self.info.update(info(read_metadata(fp, found, start)))
+        header = found.header
         size = (header.width, header.height)
         self._size = size if header.orientation < 5 else size[::-1]
-        found = mode(header)
-        self._mode = "I;16" if (found, header.bit_depth) == ("L", 16) else found
+        name = mode(header)
+        self._mode = "I;16" if (name, header.bit_depth) == ("L", 16) else name
         self.info["quality"] = quality_from_index(header.quality)
         fp.seek(start)
         self.tile = [ImageFile._Tile("aec", (0, 0, *self._size), start, ())]
@@ -80,7 +85,10 @@ class AecImageFile(ImageFile.ImageFile):
 
         Raises:
             OSError: the file is damaged, or needs a model that is not installed.
+            ValueError: it was closed before.
         """
+        if self.tile and self.fp is None:
+            raise ValueError("Operation on closed image")
         if self.tile and not self._decoded:
             fp = cast(BinaryIO, self.fp)
             fp.seek(self.tile[0].offset)
@@ -88,7 +96,6 @@ class AecImageFile(ImageFile.ImageFile):
             try:
                 file = parse(data, limits=_pillow_decides())
                 pixels = api.decode(file, preview=self._preview)
-                self.info.update(info(file.metadata))
             except AecError as error:
                 raise OSError(str(error)) from error
             if self._exclusive_fp:
@@ -105,9 +112,12 @@ class AecImageFile(ImageFile.ImageFile):
 
         Raises:
             OSError: it is damaged.
+            ValueError: it was closed before.
         """
-        fp = cast(BinaryIO, self.fp)
         if not self._decoded:
+            if self.fp is None:
+                raise ValueError("Operation on closed image")
+            fp = cast(BinaryIO, self.fp)
             fp.seek(self.tile[0].offset)
             try:
                 parse(fp.read(), limits=_pillow_decides())
