@@ -19,11 +19,13 @@ from skimage.metrics import structural_similarity
 from aecodec.cli.evaluate import command
 from aecodec.codec import Codec
 from aecodec.errors import InputError, OutputError, UnknownModelError
-from aecodec.measure.evaluate import Evaluation, Measured, evaluate
+from aecodec.measure.evaluate import Evaluation, Measured, evaluate, judge
 from aecodec.measure.evaluate_sheets import choose, settings
+from aecodec.measure.evaluate_subject import Subject
 from aecodec.measure.evaluate_summary import comparison, numbers, summary
 from aecodec.measure.metrics import mean_errors, ms_ssim, psnr, ssim
 from aecodec.model.bottleneck import BottleneckAutoencoder, BottleneckConfig
+from aecodec.modelimages import ModelImages
 from aecodec.train.export import export
 from aecodec.train.prepare import DataConfig, load, prepare, to_samples
 
@@ -190,6 +192,22 @@ def test_depth_is_measured_in_its_units_without_holes(depth: Path, tmp_path: Pat
         assert result["psnr"] == pytest.approx(20 * math.log10(10000 / result["rmse"]))
     assert not (tmp_path / "report" / "rd.png").exists()
     assert (tmp_path / "report" / "sheet-reconstruction.png").exists()
+
+
+def test_the_depth_model_is_measured_in_millimetres(tmp_path: Path) -> None:
+    ramp = np.add.outer(np.arange(64) * 40, np.arange(80) * 15) + 1000
+    ramp[10:20, 30:50] = 0
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "ramp.png")
+    subject = Subject("depth")
+    original = subject.read(tmp_path / "ramp.png")
+    assert original.peak == 5000 and original.valid.sum() == (ramp > 0).sum()
+    by_network = judge(original, subject.run(original, None)[0], "", "", None, None)
+    by_file = judge(original, subject.run(original, 90)[0], "", "", 90, None)
+    assert max(by_network.mae, by_file.mae) < 60
+    far = np.full((32, 32), 9000, np.uint16)
+    x, _ = ModelImages(subject.model).prepare(far)
+    back = ModelImages(subject.model).restore(subject.model.reconstruct(x)[0], 16, True)
+    assert np.abs(back - 9000.0).mean() < 1000, "depths beyond the maximum are not cut to it"
 
 
 def test_models_with_skips_write_no_files(images: Path, tmp_path: Path) -> None:
