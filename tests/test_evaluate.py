@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -201,13 +202,35 @@ def test_the_depth_model_is_measured_in_millimetres(tmp_path: Path) -> None:
     subject = Subject("depth")
     original = subject.read(tmp_path / "ramp.png")
     assert original.peak == 5000 and original.valid.sum() == (ramp > 0).sum()
-    by_network = judge(original, subject.run(original, None)[0], "", "", None, None)
-    by_file = judge(original, subject.run(original, 90)[0], "", "", 90, None)
+    by_network = judge(original, *subject.run(original, None), "", "", None)
+    by_file = judge(original, *subject.run(original, 90), "", "", 90)
     assert max(by_network.mae, by_file.mae) < 60
     far = np.full((32, 32), 9000, np.uint16)
     x, _ = ModelImages(subject.model).prepare(far)
     back = ModelImages(subject.model).restore(subject.model.reconstruct(x)[0], 16, True)
     assert np.abs(back - 9000.0).mean() < 1000, "depths beyond the maximum are not cut to it"
+
+
+def test_images_that_a_model_does_not_take_are_skipped_by_name(
+    images: Path, depth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(images / "a" / "flower.png", tmp_path / "0.png")
+    shutil.copy(depth / "1.png", tmp_path / "1.png")
+    found = evaluate("depth", tmp_path, qualities=[10])
+    assert list(found.paths) == ["1.png"] == [r.image for r in found.results]
+    assert "0.png: model depth is for depth" in found.skipped["0.png"]
+
+    def refuse(*_: object) -> Any:
+        raise InputError("too odd")
+
+    monkeypatch.setattr(Subject, "run", refuse)
+    with pytest.raises(InputError, match=r"1\.png: too odd"):
+        evaluate("depth", tmp_path, test_files=_list(tmp_path / "list.txt", "1.png"))
+
+
+def _list(path: Path, *names: str) -> Path:
+    path.write_text("\n".join(names))
+    return path
 
 
 def test_models_with_skips_write_no_files(images: Path, tmp_path: Path) -> None:
@@ -273,6 +296,13 @@ def test_bd_rate_of_one_model_against_the_other() -> None:
     (rate,) = comparison(found)["bd_rates"]  # type: ignore[index]
     assert (rate["codec"], rate["anchor"], rate["metric"]) == ("b", "a", "psnr")
     assert rate["percent"] == pytest.approx(-50)
+
+
+def test_a_dropped_point_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    found = made_up({"a": [30.0], "b": [30.0]}, [1.0, 2.0, 0.5, 4.0])
+    comparison(found)
+    dropped = [message for message in caplog.messages if "dropped" in message]
+    assert len(dropped) == len(set(dropped)) > 0
 
 
 def test_what_cannot_be_evaluated(images: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from aecodec.errors import InputError, TrainingError
+from aecodec.errors import InputError, TrainingError, naming
 from aecodec.measure.evaluate_subject import Original, Subject
 from aecodec.measure.metrics import mean_errors, ms_ssim, ssim
 from aecodec.rate import quality_index
@@ -165,24 +165,29 @@ def _measure(found: Evaluation, path: Path) -> None:
     name = relative(path, found.data)
     try:
         originals = {label: subject.read(path) for label, subject in found.subjects.items()}
+        with naming(str(path)):
+            results = [
+                judge(
+                    originals[label], *subject.run(originals[label], quality), name, label, quality
+                )
+                for label, subject in found.subjects.items()
+                for quality in found.settings[label]
+            ]
     except InputError as error:
         log.warning("skipped: %s", error)
         found.skipped[name] = str(error)
         return
     found.paths[name] = path
-    for label, subject in found.subjects.items():
-        for quality in found.settings[label]:
-            back, size = subject.run(originals[label], quality)
-            found.results.append(judge(originals[label], back, name, label, quality, size))
+    found.results += results
 
 
 def judge(
     original: Original,
     back: Samples,
+    size: int | None,
     image: str,
     model: str,
     quality: float | None,
-    size: int | None,
 ) -> Measured:
     """Compare what came back with the original, over its valid pixels."""
     height, width = original.samples.shape[:2]

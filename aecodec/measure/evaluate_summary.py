@@ -79,14 +79,19 @@ def comparison(found: Evaluation) -> dict[str, Any] | None:
     first, second = found.subjects
     shared = [q for q in found.settings[first] if q in found.settings[second]]
     pairs = [_pair(q, found.of(first, q), found.of(second, q)) for q in shared]
+    rows = summary(found)
+    curves = [
+        (_curve(rows, second, metric), _curve(rows, first, metric))
+        for metric in ("psnr", "ms_ssim_db")
+    ]
     return {
         "model": second,
         "against": first,
         "settings": pairs,
         "bd_rates": [
-            asdict(bd_rate(_curve(found, second, metric), _curve(found, first, metric)))
-            for metric in ("psnr", "ms_ssim_db")
-            if min(len(_curve(found, label, metric).bpp) for label in (first, second)) >= 2
+            asdict(bd_rate(one, anchor))
+            for one, anchor in curves
+            if min(len(one.bpp), len(anchor.bpp)) >= 2
         ],
     }
 
@@ -106,9 +111,9 @@ def _pair(
     }
 
 
-def _curve(found: Evaluation, label: str, metric: str) -> Curve:
+def _curve(rows: Sequence[dict[str, Any]], label: str, metric: str) -> Curve:
     """PSNR, or MS-SSIM in dB, against bits per pixel; only points that rise."""
-    points = [(row["bpp"], row) for row in summary(found) if row["model"] == label]
+    points = [(row["bpp"], row) for row in rows if row["model"] == label]
     kept = [(bpp, _quality(row, metric)) for bpp, row in points if bpp is not None]
     known = [(bpp, quality) for bpp, quality in kept if quality is not None]
     curve = Curve(label, metric, tuple(b for b, _ in known), tuple(q for _, q in known))
