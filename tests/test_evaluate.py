@@ -263,7 +263,7 @@ def made_up(psnrs: dict[str, list[float]], rates: list[float | None]) -> Evaluat
             for j, (quality, rate) in enumerate(zip(qualities, rates, strict=True)):
                 found.results.append(
                     Measured(
-                        f"{i:02}", label, quality, 8, 8, 1.0, value + j, 1, None, 1, 1, 8, rate
+                        f"{i:02}", label, quality, 8, 8, 1.0, value + j, 1, None, 1, 1, 8, 8, rate
                     )
                 )
     return found
@@ -296,6 +296,21 @@ def test_bd_rate_of_one_model_against_the_other() -> None:
     (rate,) = comparison(found)["bd_rates"]  # type: ignore[index]
     assert (rate["codec"], rate["anchor"], rate["metric"]) == ("b", "a", "psnr")
     assert rate["percent"] == pytest.approx(-50)
+
+
+def test_errors_of_8_and_16_bits_have_no_mean_in_common(
+    photo: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gray = photo[:40, :40, 1]
+    Image.fromarray(gray).save(tmp_path / "a.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "b.png")
+    found = evaluate("photo", tmp_path, qualities=[50])
+    (row,) = summary(found)
+    assert (row["sample_bits"], row["mae"], row["rmse"]) == (None, None, None)
+    assert row["psnr"] > 20 and "8 and of 16 bits" in caplog.text
+    found.results = found.results[1:]
+    (row,) = summary(found)
+    assert row["sample_bits"] == 16 and row["mae"] == found.results[0].mae
 
 
 def test_a_dropped_point_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:

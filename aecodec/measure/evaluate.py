@@ -16,7 +16,7 @@ from aecodec.errors import InputError, TrainingError, naming
 from aecodec.measure.evaluate_subject import Original, Subject
 from aecodec.measure.metrics import mean_errors, ms_ssim, ssim
 from aecodec.rate import quality_index
-from aecodec.samples import Samples
+from aecodec.samples import Samples, bit_depth
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Measured:
         ssim: None for images too small for it.
         ms_ssim: likewise; invalid samples count as equal.
         mae, rmse: in the units of the files' samples.
+        sample_bits: of these samples, 8 or 16.
         bytes: of the `.aec` file.
         bpp: bits of the file per pixel.
     """
@@ -52,6 +53,7 @@ class Measured:
     ms_ssim: float | None
     mae: float
     rmse: float
+    sample_bits: int = 8
     bytes: int | None = None
     bpp: float | None = None
 
@@ -138,6 +140,8 @@ def evaluate(
     if not found.results:
         cause = next(iter(found.skipped.values()))
         raise InputError(f"{folder}: none of {len(files)} images can be used: {cause}")
+    if len({result.sample_bits for result in found.results}) > 1:
+        log.warning("%s: images of 8 and of 16 bits a sample: no means of MAE and RMSE", folder)
     return found
 
 
@@ -209,6 +213,7 @@ def judge(
         ms_ssim=ms_ssim(original.samples, same, peak=peak),
         mae=mae,
         rmse=math.sqrt(mse),
+        sample_bits=bit_depth(original.samples),
         bytes=size,
         bpp=None if size is None else 8 * size / (width * height),
     )

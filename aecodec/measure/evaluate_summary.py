@@ -40,6 +40,7 @@ def summary(found: Evaluation) -> list[dict[str, Any]]:
 
     PSNR is the mean over images that differ at all (`exact` counts the others), RMSE the
     root of the mean square; SSIM and MS-SSIM are over the images that are large enough.
+    Images of 8 and of 16 bits have no MAE and RMSE in common: they are None, as `sample_bits`.
     """
     return [
         _row(label, quality, found.of(label, quality))
@@ -50,6 +51,8 @@ def summary(found: Evaluation) -> list[dict[str, Any]]:
 
 def _row(label: str, quality: float | None, results: Sequence[Measured]) -> dict[str, Any]:
     psnrs = sorted(r.psnr for r in results if math.isfinite(r.psnr))
+    bits = {r.sample_bits for r in results}
+    alike = len(bits) == 1  # of other images errors are in other units
     return {
         "model": label,
         "quality": quality,
@@ -61,8 +64,9 @@ def _row(label: str, quality: float | None, results: Sequence[Measured]) -> dict
         "psnr_max": psnrs[-1] if psnrs else None,
         "ssim": _mean([r.ssim for r in results if r.ssim is not None]),
         "ms_ssim": _mean([r.ms_ssim for r in results if r.ms_ssim is not None]),
-        "mae": _mean([r.mae for r in results]),
-        "rmse": math.sqrt(statistics.fmean(r.rmse**2 for r in results)),
+        "sample_bits": bits.pop() if alike else None,
+        "mae": _mean([r.mae for r in results]) if alike else None,
+        "rmse": math.sqrt(statistics.fmean(r.rmse**2 for r in results)) if alike else None,
         "bytes": sum(r.bytes for r in results if r.bytes is not None) or None,
         "bpp": _mean([r.bpp for r in results if r.bpp is not None]),
     }

@@ -12,12 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from aecodec.errors import AecError, InputError
+from aecodec.errors import AecError, InputError, naming
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.metrics import RGB, decibels, ms_ssim, psnr
 from aecodec.measure.peers import Peer
 from aecodec.pixels import image_endings, read_image
-from aecodec.samples import bit_depth, colour
+from aecodec.samples import bit_depth, colour, has_alpha
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,12 @@ def load_image(path: Path) -> RGB:
     Raises:
         InputError: not an image, more than 8 bits a sample, or over the default limits.
     """
-    samples = colour(read_image(path))
+    read = read_image(path)
+    samples = colour(read)
     if bit_depth(samples) != 8:
         raise InputError(f"{path}: {bit_depth(samples)} bits a sample; only 8 are measured")
+    if has_alpha(read):
+        log.warning("%s: with alpha, measured without", path)
     if samples.ndim == 2:
         log.warning("%s: gray, measured as RGB", path)
         return np.repeat(samples[:, :, None], 3, axis=2)
@@ -88,8 +91,9 @@ def measure_one(
     """Encode and decode one image `repeats` times, and compare."""
     height, width = image.shape[:2]
     try:
-        data, encode_s = timed(lambda: peer.encode(image, setting), repeats)
-        decoded, decode_s = timed(lambda: peer.decode(data), repeats)
+        with naming(name):
+            data, encode_s = timed(lambda: peer.encode(image, setting), repeats)
+            decoded, decode_s = timed(lambda: peer.decode(data), repeats)
     except (OSError, ValueError) as error:
         raise InputError(f"{peer.name} at quality {setting:g} failed on {name}: {error}") from error
     if decoded.shape != image.shape or decoded.dtype != np.uint8:
