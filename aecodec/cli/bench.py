@@ -85,12 +85,12 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **options: Any) -> N
     Example:
       aecodec bench kodak/ --out report --published kodak
     """
+    from aecodec.imagefiles import find_images
     from aecodec.measure import peers as codecs
     from aecodec.measure.published import load_published
     from aecodec.measure.report import choose_anchor
-    from aecodec.measure.runner import find_images
 
-    paths = find_images(folder, options["limit"])
+    paths = find_images(folder, below=False)[: options["limit"]]
     _check_folder(out)
     if (out / "results.json").exists() and not options["force"]:
         raise OutputError(f"{out}: has a report already; --force replaces it")

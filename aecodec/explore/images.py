@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aecodec.errors import InputError, TrainingError
+from aecodec.imagefiles import find_images, listed, spread
 from aecodec.modelimages import ModelImages
 
 if TYPE_CHECKING:
@@ -73,18 +74,17 @@ class ImageFolder:
         limit: int | None = None,
         test_files: Path | None = None,
     ) -> None:
-        from aecodec.train.files import classes, find_images, listed, spread
+        from aecodec.train.files import classes
 
         self._model, self._data = model, data
-        with _as_input_errors():
-            paths = find_images(data) if test_files is None else listed(test_files, data)
-            self._paths = paths = spread(paths, limit)
-            self._set: FolderDataset | None = None
-            if model.image_shape is not None:
-                from aecodec.train.dataset import FolderDataset
+        paths = find_images(data) if test_files is None else listed(test_files, data)
+        self._paths = paths = spread(paths, limit)
+        self._set: FolderDataset | None = None
+        config = ModelImages(model).data
+        if model.image_shape is not None and config is not None:
+            from aecodec.train.dataset import FolderDataset
 
-                config = ModelImages(model).data
-                assert config is not None
+            with _as_input_errors():
                 self._set = FolderDataset(paths, data, replace(config, workers=0, cache=0))
         self.classes = classes(data)
 
@@ -156,8 +156,7 @@ def load_image(model: LatentModel, path: Path) -> tuple[Tensor, Tensor]:
         InputError: it cannot be read, or is not of the kind that the model takes.
     """
     images = ModelImages(model)
-    with _as_input_errors():
-        x, valid = images.prepare(images.read(path))
+    x, valid = images.prepare(images.read(path))
     if images.prepared:
         return x, valid
     sides = [min(LARGEST, side // _STRIDE * _STRIDE or side) for side in x.shape[2:]]

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from aecodec.errors import InputError, TrainingError, naming
+from aecodec.errors import InputError, naming
+from aecodec.imagefiles import find_images, listed, relative, spread
 from aecodec.measure.evaluate_subject import Original, Subject
 from aecodec.measure.metrics import mean_errors, ms_ssim, ssim
 from aecodec.rate import quality_index
@@ -146,12 +147,7 @@ def evaluate(
 
 
 def _files(folder: Path, test_files: Path | None, limit: int | None) -> list[Path]:
-    from aecodec.train.files import find_images, listed, spread
-
-    try:
-        paths = find_images(folder) if test_files is None else listed(test_files, folder)
-    except TrainingError as error:
-        raise InputError(str(error)) from error
+    paths = find_images(folder) if test_files is None else listed(test_files, folder)
     return spread(paths, limit)
 
 
@@ -164,8 +160,6 @@ def _labels(names: list[str]) -> list[str]:
 
 def _measure(found: Evaluation, path: Path) -> None:
     """An image with every model at every quality; one that a model cannot take is left out."""
-    from aecodec.train.files import relative
-
     name = relative(path, found.data)
     try:
         originals = {label: subject.read(path) for label, subject in found.subjects.items()}

@@ -16,7 +16,7 @@ from aecodec.errors import AecError, InputError, naming
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.metrics import RGB, decibels, ms_ssim, psnr
 from aecodec.measure.peers import Peer
-from aecodec.pixels import image_endings, read_image
+from aecodec.pixels import read_image
 from aecodec.samples import bit_depth, colour, has_alpha
 
 log = logging.getLogger(__name__)
@@ -44,17 +44,6 @@ class Measurement:
     encode_s: float | None
     """Median seconds; None when times were not taken."""
     decode_s: float | None
-
-
-def find_images(folder: Path, limit: int | None = None) -> list[Path]:
-    """The image files of `folder` in the order of their names, the first `limit` of them."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: not a folder")
-    endings = image_endings()
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.is_file())
-    if not paths:
-        raise InputError(f"{folder}: no images in this folder")
-    return paths[:limit]
 
 
 def load_image(path: Path) -> RGB:
