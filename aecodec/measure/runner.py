@@ -16,7 +16,7 @@ from aecodec.errors import AecError, InputError, naming
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.metrics import RGB, decibels, ms_ssim, psnr
 from aecodec.measure.peers import Peer
-from aecodec.pixels import read_image
+from aecodec.pixels import read_image, read_shape
 from aecodec.samples import bit_depth, colour, has_alpha
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,21 @@ class Measurement:
     decode_s: float | None
 
 
+def check_images(paths: Sequence[Path]) -> None:
+    """Find out from their headers, before hours of work, that images cannot be measured.
+
+    Raises:
+        InputError: as `load_image`.
+    """
+    for path in paths:
+        _check_bits(path, read_shape(path)[2])
+
+
+def _check_bits(path: Path, bits: int) -> None:
+    if bits > 8:
+        raise InputError(f"{path}: {bits} bits a sample; only 8 are measured")
+
+
 def load_image(path: Path) -> RGB:
     """An image file's samples as 8-bit RGB, upright; alpha is dropped.
 
@@ -54,8 +69,7 @@ def load_image(path: Path) -> RGB:
     """
     read = read_image(path)
     samples = colour(read)
-    if bit_depth(samples) != 8:
-        raise InputError(f"{path}: {bit_depth(samples)} bits a sample; only 8 are measured")
+    _check_bits(path, bit_depth(samples))
     if has_alpha(read):
         log.warning("%s: with alpha, measured without", path)
     if samples.ndim == 2:
