@@ -31,19 +31,31 @@ _DPI = 140
 _LONGEST = 200.0  # inches a side that Agg draws at `_DPI` without trouble
 
 
+def need_matplotlib() -> None:
+    """Find out before any work that nothing can be drawn.
+
+    Raises:
+        MissingDependencyError: Matplotlib is not installed.
+    """
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"drawing needs {error.name}: pip install 'aecodec[explore]'"
+        ) from error
+
+
 def new_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of so many inches, its title wrapped to fit.
 
     Raises:
         MissingDependencyError: Matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"drawing needs {error.name}: pip install 'aecodec[explore]'"
-        ) from error
+    need_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, min(height, _LONGEST)), layout="constrained")
     FigureCanvasAgg(figure)
     lines = textwrap.wrap(title, max(20, int(width * 10.5)), break_on_hyphens=False)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from skimage.metrics import structural_similarity
 
 from aecodec.cli.evaluate import command
 from aecodec.codec import Codec
-from aecodec.errors import InputError, OutputError, UnknownModelError
+from aecodec.errors import InputError, MissingDependencyError, OutputError, UnknownModelError
+from aecodec.explore.figures import check_outputs
+from aecodec.measure import evaluate_report
 from aecodec.measure.evaluate import Evaluation, Measured, evaluate, judge
 from aecodec.measure.evaluate_sheets import choose, settings
 from aecodec.measure.evaluate_subject import Subject
@@ -358,3 +361,26 @@ def test_a_report_is_not_replaced_unasked(images: Path, tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == names
     with pytest.raises(OutputError, match="not a folder"):
         run(model, images, "--out", out / "mine.txt", "--force")
+    with pytest.raises(OutputError, match=r"mine\.txt: is not a folder"):
+        run(model, images, "--out", out / "mine.txt" / "below")
+
+
+def test_numbers_survive_figures_that_cannot_be_drawn(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = bottleneck(tmp_path / "run"), tmp_path / "report"
+    monkeypatch.setattr(evaluate_report, "histogram", lambda found: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(model, images, "--out", out, "--limit", 1)
+    assert json.loads((out / "evaluation.json").read_text())["images"] == 1
+
+
+def test_a_missing_matplotlib_is_noticed_before_any_work(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match="drawing needs"):
+        run("no such model", images, "--out", tmp_path / "report")
+    with pytest.raises(MissingDependencyError, match="drawing needs"):
+        check_outputs(tmp_path / "x.png")

@@ -86,6 +86,7 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **given: Any) -> Non
     Example:
       aecodec bench kodak/ --out report --published kodak
     """
+    from aecodec.figures import need_matplotlib
     from aecodec.imagefiles import find_images
     from aecodec.measure import peers as codecs
     from aecodec.measure.published import load_published
@@ -95,6 +96,7 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **given: Any) -> Non
 
     paths = find_images(folder, below=False)[: given["limit"]]
     check_folder(out)
+    need_matplotlib()
     if out.exists() and out.samefile(folder):
         raise OutputError(f"{out}: has the images, and the report has pictures; give another --out")
     if (out / "results.json").exists() and not given["force"]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecodec.errors import OutputError
-from aecodec.figures import COLOURS, save
+from aecodec.figures import COLOURS, need_matplotlib, save
 from aecodec.output import check_output, write_bytes
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def check_outputs(out: Path, *, overwrite: bool = False, source: Path | None = N
 
     Raises:
         OutputError: another ending, an existing file, or no such folder.
+        MissingDependencyError: Matplotlib is not installed.
     """
+    need_matplotlib()
     if out.suffix.lower() not in FORMATS:
         raise OutputError(f"{out}: a picture is written as {' or '.join(FORMATS)}")
     beside = out.with_suffix(".json")
@@ -74,8 +76,8 @@ def write(result: Result, out: Path, *, overwrite: bool = False) -> list[Path]:
     """
     beside = check_outputs(out, overwrite=overwrite)
     text = as_json(result.numbers())
+    write_bytes(beside, text.encode(), overwrite=overwrite)  # first: it cannot be had again
     save(result.draw(), out, overwrite=overwrite)
-    write_bytes(beside, text.encode(), overwrite=overwrite)
     return [out, beside]
 
 
