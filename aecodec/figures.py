@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 #: Okabe and Ito's colours, which differ for every common kind of colour vision.
 COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#F0E442",
+    BLUE := "#0072B2",
+    VERMILION := "#D55E00",
+    GREEN := "#009E73",
+    PURPLE := "#CC79A7",
+    ORANGE := "#E69F00",
+    SKY := "#56B4E9",
+    BLACK := "#000000",
+    YELLOW := "#F0E442",
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 

@@ -15,7 +15,7 @@ import numpy as np
 from aecodec.errors import InputError, naming
 from aecodec.imagefiles import find_images, listed, relative, spread
 from aecodec.measure.evaluate_subject import Original, Subject
-from aecodec.measure.metrics import mean_errors, ms_ssim, ssim
+from aecodec.measure.metrics import mean_errors, ms_ssim, psnr_of, ssim
 from aecodec.rate import quality_index
 from aecodec.samples import Samples, bit_depth
 
@@ -202,7 +202,7 @@ def judge(
         width=width,
         height=height,
         valid=float(original.valid.mean()),
-        psnr=math.inf if mse == 0 else 10 * math.log10(peak**2 / mse),
+        psnr=psnr_of(mse, peak),
         ssim=ssim(original.samples, same, peak=peak, valid=valid),
         ms_ssim=ms_ssim(original.samples, same, peak=peak),
         mae=mae,

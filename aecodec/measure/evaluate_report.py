@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from aecodec.errors import OutputError, cause_of
 from aecodec.figures import need_matplotlib, save
+from aecodec.jsontext import as_json
 from aecodec.measure.evaluate import Evaluation
 from aecodec.measure.evaluate_plots import has_rates, histogram, rate_distortion
 from aecodec.measure.evaluate_sheets import choose, settings, sheet
@@ -51,7 +51,7 @@ def write(found: Evaluation, out: Path, *, overwrite: bool = False) -> list[Path
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: {cause_of(error)}") from error
-    text = json.dumps(numbers(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    text = as_json(numbers(found))
     write_bytes(out / JSON, text.encode(), overwrite=True)  # first: figures can be made again
     written = list(_draw(found, out))
     try:

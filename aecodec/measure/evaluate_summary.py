@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from aecodec.jsontext import plain
 from aecodec.measure.bdrate import Curve, bd_rate, clean
 from aecodec.measure.evaluate import Evaluation, Measured
 from aecodec.measure.metrics import decibels
-from aecodec.measure.report import finite
 
 FORMAT = "aecodec-evaluation"
 VERSION = 1
@@ -32,7 +32,7 @@ def numbers(found: Evaluation) -> dict[str, Any]:
         "comparison": comparison(found),
         "results": [{**asdict(r), "bits": r.bits} for r in found.results],
     }
-    return dict(finite(data))
+    return dict(plain(data))
 
 
 def summary(found: Evaluation) -> list[dict[str, Any]]:
