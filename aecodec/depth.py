@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .alpha import fill
-from .errors import WeightsError
-from .samples import Samples
+from .errors import UnsupportedImageError, WeightsError
+from .samples import NAMES, Samples, bit_depth, mode_name
 
 LARGEST = 65535
 """The largest depth, in millimetres."""
@@ -44,6 +45,14 @@ def depth_range(meta: Mapping[str, str]) -> DepthRange | None:
     """
     try:
         data = json.loads(meta.get("data", "{}"))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"the metadata `data` is malformed: {error}") from error
+    return range_of(data)
+
+
+def range_of(data: Mapping[str, Any]) -> DepthRange | None:
+    """As `depth_range`, from the section `data` itself."""
+    try:
         if data.get("bits") != 16 or data.get("invalid") != 0:
             return None
         maximum = int(data.get("maximum", LARGEST))
@@ -52,6 +61,20 @@ def depth_range(meta: Mapping[str, str]) -> DepthRange | None:
     if not 1 <= maximum <= LARGEST:
         raise WeightsError(f"the metadata `data` has a maximum of {maximum}")
     return DepthRange(maximum)
+
+
+def check_depth(samples: Samples, model: str) -> None:
+    """Refuse what a model for depth does not take.
+
+    Raises:
+        UnsupportedImageError: samples that are not 16-bit gray; the message names the model.
+    """
+    mode, bits = mode_name(samples), bit_depth(samples)
+    if (mode, bits) != ("L", 16):
+        raise UnsupportedImageError(
+            f"model {model} is for depth, 16-bit gray in millimetres, "
+            f"not for {NAMES[mode]} with {bits} bits a sample"
+        )
 
 
 def readings(samples: Samples) -> NDArray[np.bool_]:

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from . import decoder, depthplane, reading, tiles
 from .container import AecFile, Chunk, chunk_grid
-from .depth import filled, readings
+from .depth import check_depth, filled, readings
 from .depthplane import DepthPlane, Kind, PlaneWriter
 from .encoder import Encoding
 from .entropy import symbols_crc
-from .errors import FormatError, InputError, UnsupportedImageError, in_chunk
+from .errors import FormatError, InputError, in_chunk
 from .layout import DEPTH_MARGIN, PREVIEW_SCALE, QUALITY_MAX, Rect
 from .model.network import Network
 from .model.vector_network import AnyNetwork
 from .rate import Aim
-from .samples import NAMES, Samples, bit_depth, mode_name, reduced
+from .samples import Samples, reduced
 
 log = logging.getLogger("aecodec")
 
@@ -40,12 +40,7 @@ def is_depth(network: AnyNetwork, samples: Samples, aim: Aim) -> bool:
         if aim.max_error is not None:
             raise InputError("max_error is for depth maps: it needs a model for depth")
         return False
-    mode, bits = mode_name(samples), bit_depth(samples)
-    if (mode, bits) != ("L", 16):
-        raise UnsupportedImageError(
-            f"model {network.info.name} is for depth, 16-bit gray in millimetres, "
-            f"not for {NAMES[mode]} with {bits} bits a sample"
-        )
+    check_depth(samples, network.info.name)
     return True
 
 

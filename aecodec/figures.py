@@ -16,19 +16,34 @@ if TYPE_CHECKING:
 
 #: Okabe and Ito's colours, which differ for every common kind of colour vision.
 COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-    "#F0E442",
+    BLUE := "#0072B2",
+    VERMILION := "#D55E00",
+    GREEN := "#009E73",
+    PURPLE := "#CC79A7",
+    ORANGE := "#E69F00",
+    SKY := "#56B4E9",
+    BLACK := "#000000",
+    YELLOW := "#F0E442",
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 _DPI = 140
 _LONGEST = 200.0  # inches a side that Agg draws at `_DPI` without trouble
+
+
+def need_matplotlib() -> None:
+    """Find out before any work that nothing can be drawn.
+
+    Raises:
+        MissingDependencyError: Matplotlib is not installed.
+    """
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"drawing needs {error.name}: pip install 'aecodec[explore]'"
+        ) from error
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
@@ -37,13 +52,10 @@ def new_figure(width: float, height: float, title: str) -> Figure:
     Raises:
         MissingDependencyError: Matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"drawing needs {error.name}: pip install 'aecodec[explore]'"
-        ) from error
+    need_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, min(height, _LONGEST)), layout="constrained")
     FigureCanvasAgg(figure)
     lines = textwrap.wrap(title, max(20, int(width * 10.5)), break_on_hyphens=False)

@@ -50,6 +50,21 @@ def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | No
         raise OutputError(f"{target}: {cause_of(error)}") from error
 
 
+def check_folder(path: StrPath) -> None:
+    """Find out early that a folder cannot be made; nothing is created.
+
+    Raises:
+        OutputError: it, or what it would lie in, is there and no folder.
+    """
+    target = Path(path)
+    try:
+        there = next(one for one in (target, *target.absolute().parents) if one.exists())
+    except OSError as error:
+        raise OutputError(f"{target}: {cause_of(error)}") from error
+    if not there.is_dir():
+        raise OutputError(f"{there}: is not a folder")
+
+
 def _same(source: StrPath, target: Path) -> bool:
     return os.path.exists(source) and target.exists() and os.path.samefile(source, target)
 

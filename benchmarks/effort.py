@@ -10,7 +10,6 @@ same machine; with --crop the middle of every image is coded.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -20,8 +19,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from aecodec import Codec
-from aecodec.measure.bdrate import Curve, bd_rate
+from aecodec.jsontext import as_json
+from aecodec.measure.bdrate import Curve, bd_rate, clean
 from aecodec.measure.environment import machine, versions
+from aecodec.measure.metrics import psnr
+from aecodec.measure.report import table
 
 
 def middle(image: np.ndarray, side: int | None) -> np.ndarray:
@@ -37,7 +39,7 @@ def measure(codec: Codec, image: np.ndarray, quality: float, effort: int) -> dic
     start = time.perf_counter()
     data = codec.encode(image, quality=quality, effort=effort)
     seconds = time.perf_counter() - start
-    error = np.square(image.astype(np.float64) - codec.decode(data)).mean()
+    back = codec.decode(data)
     pixels = image.shape[0] * image.shape[1]
     return {
         "effort": effort,
@@ -45,7 +47,7 @@ def measure(codec: Codec, image: np.ndarray, quality: float, effort: int) -> dic
         "pixels": pixels,
         "seconds": seconds,
         "bpp": 8 * len(data) / pixels,
-        "psnr": float(10 * np.log10(255**2 / error)),
+        "psnr": psnr(image, back),
     }
 
 
@@ -65,14 +67,24 @@ def summary(rows: list[dict[str, float]], efforts: list[int]) -> list[dict[str, 
             tuple(statistics.mean(r["psnr"] for r in point) for point in points),
         )
 
-    anchor = curve(efforts[0])
+    curves = {effort: clean(curve(effort))[0] for effort in efforts}
     lines = []
     for effort in efforts:
         times = [r["seconds"] / r["pixels"] * 1e6 for r in rows if r["effort"] == effort]
-        percent = bd_rate(curve(effort), anchor).percent
+        percent = bd_rate(curves[effort], curves[efforts[0]]).percent
         seconds = statistics.median(times)
         lines.append({"effort": effort, "seconds_per_megapixel": seconds, "bd_rate": percent})
     return lines
+
+
+def markdown(lines: list[dict[str, float | None]]) -> str:
+    """The summary as a table."""
+    rows = []
+    for line in lines:
+        percent = line["bd_rate"]
+        bd = "–" if percent is None else f"{percent:+.1f} %".replace("-", "−")
+        rows.append((f"{line['effort']}", f"{line['seconds_per_megapixel']:.2f}", bd))
+    return "\n".join(table(("effort", "s/MP", "BD-rate against effort 0"), rows)) + "\n"
 
 
 def main() -> None:
@@ -108,13 +120,9 @@ def main() -> None:
         "summary": lines,
         "points": rows,
     }
-    (args.out / "effort.json").write_text(json.dumps(result, indent=1) + "\n")
-    table = ["| effort | s/MP | BD-rate against effort 0 |", "|---:|---:|---:|"]
-    for line in lines:
-        bd = f"{line['bd_rate']:+.1f} %".replace("-", "−")
-        table.append(f"| {line['effort']} | {line['seconds_per_megapixel']:.2f} | {bd} |")
-    text = "\n".join(table) + "\n"
-    (args.out / "effort.md").write_text(text)
+    (args.out / "effort.json").write_text(as_json(result), encoding="utf-8")
+    text = markdown(lines)
+    (args.out / "effort.md").write_text(text, encoding="utf-8")
     print(text)
 
 

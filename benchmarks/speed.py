@@ -35,6 +35,7 @@ from aecodec.measure import environment
 from aecodec.measure.compare import same_size
 from aecodec.measure.metrics import RGB
 from aecodec.measure.peers import PEERS, Peer, make_peers
+from aecodec.measure.report import table
 from aecodec.measure.runner import load_image
 from aecodec.model.precision import has_fast_bfloat16
 
@@ -264,16 +265,11 @@ def markdown(header: dict[str, Any], timings: Sequence[Timing], starts: dict[str
             )
             for one in own
         ]
-        lines += [*_table((*head, "decoding, ratio"), rows), ""]
+        lines += [*table((*head, "decoding, ratio"), rows), ""]
     if starts:
         rows = [(name, f"{statistics.median(s):.2f}") for name, s in starts.items()]
-        lines += ["## Cold: whole processes, Kodak size", "", *_table(("process", "s"), rows), ""]
+        lines += ["## Cold: whole processes, Kodak size", "", *table(("process", "s"), rows), ""]
     return "\n".join(lines)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---"] + ["---:"] * (len(columns) - 1)
-    return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
 
 
 def arguments() -> argparse.Namespace:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from aecodec.cli.bench import command
 from aecodec.errors import InputError, OutputError
+from aecodec.measure.peers import Jpeg
 
 for package in ("bjontegaard", "matplotlib", "pytorch_msssim", "skimage"):
     pytest.importorskip(package)
@@ -143,6 +144,10 @@ def test_a_report_is_not_replaced_unasked(photographs: Path, report: Path) -> No
         (["--codecs", "jpeg", "--anchor", "webp"], "webp"),
         (["--codecs", "jpeg", "--points", "jpeg"], "NAME=Q"),
         (["--codecs", "jpeg", "--points", "webp=3"], "not measured"),
+        (["--codecs", "jpeg", "--points", "jpeg=inf"], "jpeg=inf: inf: .* whole numbers from 1"),
+        (["--codecs", "jpeg", "--points", "jpeg=-5,0,200"], "--points jpeg"),
+        (["--codecs", "jpeg", "--points", "jpeg=10.2,10.4"], "whole numbers"),
+        (["--codecs", "aecodec", "--points", "aecodec=101"], "--points .* of aecodec are numbers"),
         (["--codecs", "jpeg", "--published", "nonesuch"], "kodak"),
     ],
 )
@@ -152,6 +157,40 @@ def test_senseless_options_are_refused(
     with pytest.raises(InputError, match=message):
         run(photographs, "--out", tmp_path / "r", *arguments)
     assert not (tmp_path / "r").exists()
+
+
+def test_points_of_one_codec_add_up(photographs: Path, tmp_path: Path) -> None:
+    points = ["--points", "jpeg=60,30", "--points", "jpeg=30,40"]
+    run(photographs, "-o", tmp_path, "--codecs", "jpeg", "--limit", 1, "--no-time", *points)
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert found["codecs"][0]["settings"] == [30, 40, 60]
+
+
+@pytest.mark.parametrize("bad", ["16 bits", "junk"])
+def test_nothing_is_measured_before_all_headers_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    Image.new("RGB", (200, 200)).save(tmp_path / "a.png")
+    if bad == "junk":
+        (tmp_path / "z.png").write_bytes(b"junk")
+    else:
+        Image.new("I;16", (200, 200)).save(tmp_path / "z.png")
+    measured: list[object] = []
+    monkeypatch.setattr(Jpeg, "encode", lambda self, image, setting: measured.append(setting))
+    with pytest.raises(InputError, match=r"z\.png"):
+        run(tmp_path, "--out", tmp_path / "out", "--codecs", "jpeg")
+    assert not measured
+
+
+def test_the_report_does_not_go_among_the_images(photographs: Path) -> None:
+    with pytest.raises(OutputError, match="has the images"):
+        run(photographs, "--out", photographs / ".." / photographs.name, "--codecs", "jpeg")
+
+
+def test_empty_names_are_refused(photographs: Path, tmp_path: Path) -> None:
+    for arguments in ([str(photographs), "--out", ""], ["", "--out", str(tmp_path / "r")]):
+        done = CliRunner().invoke(command, arguments)
+        assert done.exit_code == 2 and "empty" in done.output
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

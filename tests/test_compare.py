@@ -202,3 +202,14 @@ def test_what_cannot_be_compared(folder, tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         run(folder / image, "--out", tmp_path / "page.html", *options)
     assert not any(tmp_path.iterdir())
+
+
+def test_an_image_of_the_wrong_kind_is_named(folder, tmp_path):
+    with pytest.raises(InputError, match=r"sideways\.png: model depth is for depth"):
+        run(folder / "sideways.png", "--out", tmp_path / "x.html", "--model", "depth")
+
+
+def test_alpha_is_dropped_with_a_note(tmp_path, caplog):
+    Image.new("RGBA", (20, 20), (1, 2, 3, 4)).save(tmp_path / "a.png")
+    run(tmp_path / "a.png", "--out", tmp_path / "x.html", "--codecs", "jpeg")
+    assert "a.png: with alpha, measured without" in caplog.text

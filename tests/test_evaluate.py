@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,16 @@ from skimage.metrics import structural_similarity
 
 from aecodec.cli.evaluate import command
 from aecodec.codec import Codec
-from aecodec.errors import InputError, OutputError, UnknownModelError
-from aecodec.measure.evaluate import Evaluation, Measured, evaluate
+from aecodec.errors import InputError, MissingDependencyError, OutputError, UnknownModelError
+from aecodec.explore.figures import check_outputs
+from aecodec.measure import evaluate_report
+from aecodec.measure.evaluate import Evaluation, Measured, evaluate, judge
 from aecodec.measure.evaluate_sheets import choose, settings
+from aecodec.measure.evaluate_subject import Subject
 from aecodec.measure.evaluate_summary import comparison, numbers, summary
 from aecodec.measure.metrics import mean_errors, ms_ssim, psnr, ssim
 from aecodec.model.bottleneck import BottleneckAutoencoder, BottleneckConfig
+from aecodec.modelimages import ModelImages
 from aecodec.train.export import export
 from aecodec.train.prepare import DataConfig, load, prepare, to_samples
 
@@ -192,6 +198,44 @@ def test_depth_is_measured_in_its_units_without_holes(depth: Path, tmp_path: Pat
     assert (tmp_path / "report" / "sheet-reconstruction.png").exists()
 
 
+def test_the_depth_model_is_measured_in_millimetres(tmp_path: Path) -> None:
+    ramp = np.add.outer(np.arange(64) * 40, np.arange(80) * 15) + 1000
+    ramp[10:20, 30:50] = 0
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "ramp.png")
+    subject = Subject("depth")
+    original = subject.read(tmp_path / "ramp.png")
+    assert original.peak == 5000 and original.valid.sum() == (ramp > 0).sum()
+    by_network = judge(original, *subject.run(original, None), "", "", None)
+    by_file = judge(original, *subject.run(original, 90), "", "", 90)
+    assert max(by_network.mae, by_file.mae) < 60
+    far = np.full((32, 32), 9000, np.uint16)
+    x, _ = ModelImages(subject.model).prepare(far)
+    back = ModelImages(subject.model).restore(subject.model.reconstruct(x)[0], 16, True)
+    assert np.abs(back - 9000.0).mean() < 1000, "depths beyond the maximum are not cut to it"
+
+
+def test_images_that_a_model_does_not_take_are_skipped_by_name(
+    images: Path, depth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(images / "a" / "flower.png", tmp_path / "0.png")
+    shutil.copy(depth / "1.png", tmp_path / "1.png")
+    found = evaluate("depth", tmp_path, qualities=[10])
+    assert list(found.paths) == ["1.png"] == [r.image for r in found.results]
+    assert "0.png: model depth is for depth" in found.skipped["0.png"]
+
+    def refuse(*_: object) -> Any:
+        raise InputError("too odd")
+
+    monkeypatch.setattr(Subject, "run", refuse)
+    with pytest.raises(InputError, match=r"1\.png: too odd"):
+        evaluate("depth", tmp_path, test_files=_list(tmp_path / "list.txt", "1.png"))
+
+
+def _list(path: Path, *names: str) -> Path:
+    path.write_text("\n".join(names))
+    return path
+
+
 def test_models_with_skips_write_no_files(images: Path, tmp_path: Path) -> None:
     found = evaluate(bottleneck(tmp_path / "run", skips=True), images)
     assert {result.bytes for result in found.results} == {None}
@@ -222,7 +266,7 @@ def made_up(psnrs: dict[str, list[float]], rates: list[float | None]) -> Evaluat
             for j, (quality, rate) in enumerate(zip(qualities, rates, strict=True)):
                 found.results.append(
                     Measured(
-                        f"{i:02}", label, quality, 8, 8, 1.0, value + j, 1, None, 1, 1, 8, rate
+                        f"{i:02}", label, quality, 8, 8, 1.0, value + j, 1, None, 1, 1, 8, 8, rate
                     )
                 )
     return found
@@ -255,6 +299,28 @@ def test_bd_rate_of_one_model_against_the_other() -> None:
     (rate,) = comparison(found)["bd_rates"]  # type: ignore[index]
     assert (rate["codec"], rate["anchor"], rate["metric"]) == ("b", "a", "psnr")
     assert rate["percent"] == pytest.approx(-50)
+
+
+def test_errors_of_8_and_16_bits_have_no_mean_in_common(
+    photo: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gray = photo[:40, :40, 1]
+    Image.fromarray(gray).save(tmp_path / "a.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "b.png")
+    found = evaluate("photo", tmp_path, qualities=[50])
+    (row,) = summary(found)
+    assert (row["sample_bits"], row["mae"], row["rmse"]) == (None, None, None)
+    assert row["psnr"] > 20 and "8 and of 16 bits" in caplog.text
+    found.results = found.results[1:]
+    (row,) = summary(found)
+    assert row["sample_bits"] == 16 and row["mae"] == found.results[0].mae
+
+
+def test_a_dropped_point_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    found = made_up({"a": [30.0], "b": [30.0]}, [1.0, 2.0, 0.5, 4.0])
+    comparison(found)
+    dropped = [message for message in caplog.messages if "dropped" in message]
+    assert len(dropped) == len(set(dropped)) > 0
 
 
 def test_what_cannot_be_evaluated(images: Path, tmp_path: Path) -> None:
@@ -295,3 +361,26 @@ def test_a_report_is_not_replaced_unasked(images: Path, tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == names
     with pytest.raises(OutputError, match="not a folder"):
         run(model, images, "--out", out / "mine.txt", "--force")
+    with pytest.raises(OutputError, match=r"mine\.txt: is not a folder"):
+        run(model, images, "--out", out / "mine.txt" / "below")
+
+
+def test_numbers_survive_figures_that_cannot_be_drawn(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = bottleneck(tmp_path / "run"), tmp_path / "report"
+    monkeypatch.setattr(evaluate_report, "histogram", lambda found: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(model, images, "--out", out, "--limit", 1)
+    assert json.loads((out / "evaluation.json").read_text())["images"] == 1
+
+
+def test_a_missing_matplotlib_is_noticed_before_any_work(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match="drawing needs"):
+        run("no such model", images, "--out", tmp_path / "report")
+    with pytest.raises(MissingDependencyError, match="drawing needs"):
+        check_outputs(tmp_path / "x.png")

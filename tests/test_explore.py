@@ -161,6 +161,23 @@ def test_a_hyperprior_takes_any_size_and_averages(photo, tmp_path):
     assert np.allclose(model.encode_image(x).mean(dim=(2, 3))[0], table.vectors[0], atol=1e-5)
 
 
+def test_depth_goes_into_a_hyperprior_in_millimetres_without_holes(tmp_path):
+    ramp = np.add.outer(np.arange(48) * 40, np.arange(64) * 15) + 1000
+    ramp[10:20, 30:50] = 0
+    Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "a.png")
+    model = load_model("depth")
+    x, mask = load_image(model, tmp_path / "a.png")
+    millimetres = (x[0, 0].numpy() + 0.5) * 5000
+    assert np.allclose(millimetres[ramp > 0], ramp[ramp > 0], atol=0.01)
+    assert millimetres.min() > 900
+    assert np.array_equal(mask[0, 0].numpy(), ramp > 0)
+    found = explore.anomaly(model, tmp_path)
+    assert found.maximum == 5000 and found.errors[0] < 300
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "b.png")
+    with pytest.raises(InputError, match=r"b\.png: model depth is for depth"):
+        load_image(model, tmp_path / "b.png")
+
+
 def test_pca_keeps_distances_of_flat_latents():
     table = made(20)
     flat = np.zeros((20, 5), np.float32)

@@ -18,7 +18,7 @@ from aecodec.measure.metrics import decibels, ms_ssim, psnr
 from aecodec.measure.peers import PEERS, ladder, make_peers
 from aecodec.measure.published import load_published
 from aecodec.measure.report import build, choose_anchor, markdown, to_json
-from aecodec.measure.runner import Measurement, average, find_images, load_image, speed
+from aecodec.measure.runner import Measurement, average, load_image, speed
 
 RATES = (0.1, 0.25, 0.5, 1.0, 2.0)
 QUALITIES = (27.0, 30.0, 33.1, 36.5, 40.2)
@@ -253,17 +253,11 @@ def test_a_missing_package_names_the_extra() -> None:
         import nonesuch_zz  # type: ignore[import-not-found]  # noqa: F401
 
 
-def test_images_are_found_and_read_as_rgb(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no images"):
-        find_images(tmp_path)
-    with pytest.raises(InputError, match="not a folder"):
-        find_images(tmp_path / "nowhere")
+def test_images_are_read_as_rgb(tmp_path: Path) -> None:
     Image.new("L", (4, 3), 9).save(tmp_path / "b.png")
     Image.new("RGB", (4, 3)).save(tmp_path / "a.PNG")
     Image.new("I;16", (4, 3)).save(tmp_path / "deep.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    (tmp_path / "notes.txt").write_text("not an image")
-    assert [p.name for p in find_images(tmp_path, 2)] == ["a.PNG", "b.png"]
     assert (load_image(tmp_path / "b.png") == 9).all()
     assert load_image(tmp_path / "b.png").shape == (3, 4, 3)
     with pytest.raises(InputError, match="16 bits"):

@@ -1,9 +1,10 @@
-"""`benchmarks/speed.py` runs, and what it writes belongs together. No times are judged."""
+"""What the programs in `benchmarks` write belongs together. No times are judged."""
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,12 @@ def test_a_quick_run(tmp_path: Path) -> None:
     assert {"aecodec compress", "aecodec decompress"} < set(data["cold_s"])
     assert all(f"| {name} | {one[0]:.2f} |" in text for name, one in data["cold_s"].items())
     assert data["machine"]["cores"] >= 1 and data["versions"]["torch"]
+
+
+def test_an_effort_without_a_bd_rate_has_a_line() -> None:
+    effort = runpy.run_path(str(ROOT / "benchmarks" / "effort.py"))
+    row = {"effort": 0, "quality": 15, "seconds": 2.0, "pixels": 1000000, "bpp": 0.2, "psnr": 30.0}
+    rows = [row, row | {"quality": 40, "bpp": 0.5, "psnr": float("inf")}]
+    (line,) = effort["summary"](rows, [0])
+    assert line["bd_rate"] is None
+    assert "| 0 | 2.00 | – |" in effort["markdown"]([line])

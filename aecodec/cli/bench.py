@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aecodec.cli import options
 from aecodec.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 
 @click.command("bench", short_help="Measure codecs on a folder of images.")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=options.FILE)
 @click.option(
     "--out",
     "-o",
     required=True,
-    type=click.Path(path_type=Path),
+    type=options.FILE,
     metavar="REPORT",
     help="Folder for results.json, results.csv, report.md, rd.png and rd.svg.",
 )
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
 @click.option("--no-time", is_flag=True, help="Record no times.")
 @click.option("--force", "-f", is_flag=True, help="Replace an existing report.")
 @click.pass_context
-def command(ctx: click.Context, /, folder: Path, out: Path, **options: Any) -> None:
+def command(ctx: click.Context, /, folder: Path, out: Path, **given: Any) -> None:
     """Encode and decode every image of DIR with aecodec and other codecs.
 
     Files are made and read back for real; the report has sizes, PSNR, MS-SSIM, times,
@@ -85,24 +86,31 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **options: Any) -> N
     Example:
       aecodec bench kodak/ --out report --published kodak
     """
+    from aecodec.figures import need_matplotlib
+    from aecodec.imagefiles import find_images
     from aecodec.measure import peers as codecs
     from aecodec.measure.published import load_published
     from aecodec.measure.report import choose_anchor
-    from aecodec.measure.runner import find_images
+    from aecodec.measure.runner import check_images
+    from aecodec.output import check_folder
 
-    paths = find_images(folder, options["limit"])
-    _check_folder(out)
-    if (out / "results.json").exists() and not options["force"]:
+    paths = find_images(folder, below=False)[: given["limit"]]
+    check_folder(out)
+    need_matplotlib()
+    if out.exists() and out.samefile(folder):
+        raise OutputError(f"{out}: has the images, and the report has pictures; give another --out")
+    if (out / "results.json").exists() and not given["force"]:
         raise OutputError(f"{out}: has a report already; --force replaces it")
-    published = load_published(options["published"]) if options["published"] else None
-    names = _names(options["codecs"])
-    peers = codecs.make_peers(names, model=options["model"], effort=options["effort"])
-    anchor = choose_anchor(options["anchor"], [peer.name for peer in peers], published)
-    points = {peer.name: codecs.ladder(peer.settings, options["qualities"]) for peer in peers}
-    points.update(_points(options["points"], list(points)))
+    published = load_published(given["published"]) if given["published"] else None
+    names = _names(given["codecs"])
+    peers = codecs.make_peers(names, model=given["model"], effort=given["effort"])
+    anchor = choose_anchor(given["anchor"], [peer.name for peer in peers], published)
+    points = {peer.name: codecs.ladder(peer.settings, given["qualities"]) for peer in peers}
+    points.update(_points(given["points"], peers))
+    check_images(paths)
 
-    results = _measure(paths, peers, points, options)
-    header = _header(_command_line(ctx), folder, results, options)
+    results = _measure(paths, peers, points, given)
+    header = _header(_command_line(ctx), folder, results, given)
     header["model"] = next((p.model_id for p in peers if isinstance(p, codecs.Aecodec)), None)
     described = [
         {"name": p.name, "label": p.label, "settings": points[p.name], "description": p.describe()}
@@ -121,26 +129,36 @@ def _names(text: str | None) -> list[str] | None:
     return names
 
 
-def _points(texts: Sequence[str], codecs: Sequence[str]) -> dict[str, list[float]]:
-    """Read every `NAME=Q,...`."""
-    points = {}
+def _points(texts: Sequence[str], peers: Sequence[Peer]) -> dict[str, list[float]]:
+    """Read every `NAME=Q,...`; those of one codec belong together."""
+    known = {peer.name: peer for peer in peers}
+    points: dict[str, set[float]] = {}
     for text in texts:
         name, _, values = text.partition("=")
         try:
-            settings = sorted({float(value) for value in values.split(",")})
+            settings = {float(value) for value in values.split(",")}
         except ValueError:
             raise InputError(f"--points {text}: not of the form NAME=Q,...") from None
-        if name not in codecs:
+        if name not in known:
             raise InputError(f"--points {text}: {name} is not measured")
-        points[name] = settings
-    return points
+        low, high = known[name].range
+        kind = "whole numbers" if known[name].whole else "numbers"
+        for value in settings:
+            fits = low <= value <= high and (value.is_integer() or not known[name].whole)
+            if not fits:
+                raise InputError(
+                    f"--points {text}: {value:g}: qualities of {name} are {kind} "
+                    f"from {low:g} to {high:g}"
+                )
+        points.setdefault(name, set()).update(settings)
+    return {name: sorted(settings) for name, settings in points.items()}
 
 
 def _measure(
     paths: Sequence[Path],
     peers: Sequence[Peer],
     points: dict[str, list[float]],
-    options: dict[str, Any],
+    given: dict[str, Any],
 ) -> list[Measurement]:
     """Run it all under a progress bar (on stderr)."""
     from aecodec.measure import needs_bench
@@ -148,11 +166,11 @@ def _measure(
 
     with needs_bench():
         from tqdm import tqdm
-    clock = not options["no_time"]
+    clock = not given["no_time"]
     results = []
     total = len(paths) * sum(len(settings) for settings in points.values())
     with tqdm(total=total, unit="file", disable=None) as bar:
-        repeats = options["repeats"] if clock else 1
+        repeats = given["repeats"] if clock else 1
         for result in run(paths, peers, points, repeats=repeats, clock=clock):
             bar.set_postfix_str(f"{result.image} {result.codec}", refresh=False)
             bar.update()
@@ -179,7 +197,7 @@ def _command_line(ctx: click.Context) -> str:
 
 
 def _header(
-    command_line: str, folder: Path, results: Sequence[Measurement], options: dict[str, Any]
+    command_line: str, folder: Path, results: Sequence[Measurement], given: dict[str, Any]
 ) -> dict[str, Any]:
     """What was run, on what, when."""
     from aecodec.measure import environment
@@ -189,7 +207,7 @@ def _header(
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command_line,
         "dataset": folder.resolve().name,
-        "repeats": None if options["no_time"] else options["repeats"],
+        "repeats": None if given["no_time"] else given["repeats"],
         "machine": environment.machine(),
         "versions": environment.versions(),
         "images": list(images.values()),
@@ -213,13 +231,6 @@ def _write(
     plots.draw(_plot(made, published), drawn)
     for path in [*written, *drawn]:
         click.echo(path)
-
-
-def _check_folder(out: Path) -> None:
-    """Find out before hours of work that a folder cannot be made."""
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise OutputError(f"{there}: is not a folder")
 
 
 def _plot(made: Report, published: Published | None) -> Plot:

@@ -182,7 +182,7 @@ def _errors(model: LatentModel, folder: Any, keep: int) -> list[_Found]:
 
     found: list[_Found] = []
     for part in folder.batches():
-        back = model.reconstruct(part.x).float().cpu().clamp(-0.5, 0.5)
+        back = model.reconstruct(part.x).float().cpu()
         square = (back - part.x).double().square() * part.mask
         valid = part.mask.flatten(1).sum(dim=1) * part.x.shape[1]
         errors = (square.flatten(1).sum(dim=1) / valid.clamp(min=1)).sqrt().tolist()

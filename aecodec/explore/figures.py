@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aecodec import jsontext
 from aecodec.errors import OutputError
-from aecodec.figures import COLOURS, save
+from aecodec.figures import COLOURS, need_matplotlib, save
 from aecodec.output import check_output, write_bytes
 
 if TYPE_CHECKING:
@@ -48,7 +47,9 @@ def check_outputs(out: Path, *, overwrite: bool = False, source: Path | None = N
 
     Raises:
         OutputError: another ending, an existing file, or no such folder.
+        MissingDependencyError: Matplotlib is not installed.
     """
+    need_matplotlib()
     if out.suffix.lower() not in FORMATS:
         raise OutputError(f"{out}: a picture is written as {' or '.join(FORMATS)}")
     beside = out.with_suffix(".json")
@@ -74,30 +75,14 @@ def write(result: Result, out: Path, *, overwrite: bool = False) -> list[Path]:
     """
     beside = check_outputs(out, overwrite=overwrite)
     text = as_json(result.numbers())
+    write_bytes(beside, text.encode(), overwrite=overwrite)  # first: it cannot be had again
     save(result.draw(), out, overwrite=overwrite)
-    write_bytes(beside, text.encode(), overwrite=overwrite)
     return [out, beside]
 
 
 def as_json(numbers: Mapping[str, Any]) -> str:
     """JSON with a final newline; arrays become lists, NaN and infinities null."""
-    return json.dumps(_plain(numbers), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return float(f"{value:.7g}")  # no digits that float32 does not have
-    return value
+    return jsontext.as_json(numbers, digits=7)  # float32 does not have more
 
 
 def show(axes: Axes, x: NDArray[np.float32], caption: str = "") -> None:

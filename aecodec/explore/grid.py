@@ -13,6 +13,7 @@ import numpy as np
 from aecodec.errors import InputError
 from aecodec.explore.figures import show
 from aecodec.figures import COLOURS, new_figure, tidy
+from aecodec.measure.metrics import psnr
 from aecodec.samples import Samples, bit_depth, colour
 
 if TYPE_CHECKING:
@@ -154,12 +155,14 @@ def grid(
         raise InputError("no quality to code at")
     pixels = read_image(image)
     _check_region(region, pixels, image)
+    peak = 2 ** bit_depth(pixels) - 1
     coded = []
     for quality in wanted:
         data = encode(pixels, quality=quality, model=model, device=device)
         back = decode(data, model=model, device=device)
         bpp = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
-        coded.append(Coded(quality, len(data), bpp, _psnr(pixels, back), back))
+        similar = psnr(colour(pixels), colour(back), peak=peak)
+        coded.append(Coded(quality, len(data), bpp, similar, back))
     name = Path(model).stem if str(model).endswith(".safetensors") else str(model)
     return Grid(image.name, name, pixels, tuple(coded), region)
 
@@ -173,13 +176,6 @@ def _check_region(region: tuple[int, int, int, int] | None, pixels: Samples, ima
     if x + width > pixels.shape[1] or y + height > pixels.shape[0]:
         size = f"{pixels.shape[1]} x {pixels.shape[0]}"
         raise InputError(f"{image}: region {region} is outside of the image, which is {size}")
-
-
-def _psnr(reference: Samples, image: Samples) -> float:
-    difference = colour(reference).astype(np.float64) - colour(image)
-    mse = float(np.mean(np.square(difference)))
-    peak = 2.0 ** bit_depth(reference) - 1
-    return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
 
 def _unit(pixels: Samples) -> np.ndarray[Any, np.dtype[np.float32]]:

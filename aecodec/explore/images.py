@@ -10,20 +10,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from aecodec.errors import InputError, TrainingError
+from aecodec.imagefiles import find_images, listed, spread
+from aecodec.modelimages import ModelImages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from aecodec.model.families import LatentModel
     from aecodec.train.dataset import FolderDataset
-    from aecodec.train.prepare import DataConfig
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Images:
     """Some images of one size.
 
     Attributes:
-        x: (N, C, H, W) float32 in [-0.5, 0.5].
+        x: (N, C, H, W) float32 in [-0.5, 0.5], depth for a hyperprior up to 1.5.
         mask: (N, 1, H, W) bool, which pixels are valid.
         names: N paths relative to the folder.
         labels: N indices into the folder's classes, -1 without one.
@@ -75,17 +74,18 @@ class ImageFolder:
         limit: int | None = None,
         test_files: Path | None = None,
     ) -> None:
-        from aecodec.train.files import classes, find_images, listed, spread
+        from aecodec.train.files import classes
 
         self._model, self._data = model, data
-        with _as_input_errors():
-            paths = find_images(data) if test_files is None else listed(test_files, data)
-            self._paths = paths = spread(paths, limit)
-            self._set: FolderDataset | None = None
-            if model.image_shape is not None:
-                from aecodec.train.dataset import FolderDataset
+        paths = find_images(data) if test_files is None else listed(test_files, data)
+        self._paths = paths = spread(paths, limit)
+        self._set: FolderDataset | None = None
+        config = ModelImages(model).data
+        if model.image_shape is not None and config is not None:
+            from aecodec.train.dataset import FolderDataset
 
-                self._set = FolderDataset(paths, data, data_config(model))
+            with _as_input_errors():
+                self._set = FolderDataset(paths, data, replace(config, workers=0, cache=0))
         self.classes = classes(data)
 
     def batches(self, size: int = 32) -> Iterator[Images]:
@@ -111,70 +111,57 @@ class ImageFolder:
                 yield Images(batch.x, batch.mask, names, batch.label.tolist())
 
     def _cropped(self, size: int) -> Iterator[Images]:
-        waiting: list[tuple[Path, Tensor]] = []
+        waiting: list[tuple[Path, Tensor, Tensor]] = []
         for path in self._paths:
             try:
-                x = load_image(self._model, path)[0]
+                x, mask = load_image(self._model, path)
             except InputError as error:
                 log.warning("skipped: %s", error)
                 continue
             if waiting and (x.shape != waiting[0][1].shape or len(waiting) == size):
                 yield self._stack(waiting)
                 waiting = []
-            waiting.append((path, x))
+            waiting.append((path, x, mask))
         if waiting:
             yield self._stack(waiting)
 
-    def _stack(self, found: list[tuple[Path, Tensor]]) -> Images:
+    def _stack(self, found: list[tuple[Path, Tensor, Tensor]]) -> Images:
         import torch
 
         from aecodec.train.files import label
 
-        x = torch.cat([x for _, x in found])
-        names = [self._name(path) for path, _ in found]
-        labels = [label(path, self._data, self.classes) for path, _ in found]
-        return Images(x, torch.ones_like(x[:, :1], dtype=torch.bool), names, labels)
+        x = torch.cat([x for _, x, _ in found])
+        mask = torch.cat([mask for _, _, mask in found])
+        names = [self._name(path) for path, _, _ in found]
+        labels = [label(path, self._data, self.classes) for path, _, _ in found]
+        return Images(x, mask, names, labels)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._data).as_posix()
 
 
-def data_config(model: LatentModel) -> DataConfig:
-    """How images are prepared for a model of one image size: as in its training."""
-    from aecodec.train.prepare import DataConfig
-
-    assert model.image_shape is not None
-    channels, height, width = model.image_shape
-    values: dict[str, Any] = {"bits": getattr(model.config, "bits", 8), **model.data}
-    values |= {"channels": channels, "height": height, "width": width, "workers": 0, "cache": 0}
-    return DataConfig.from_dict(values)
-
-
 def sample_maximum(model: LatentModel) -> float:
     """The sample value of the files that is +0.5 for the model: 255, 65535, 10000 mm, ..."""
-    return 255.0 if model.image_shape is None else float(data_config(model).maximum)
+    return float(ModelImages(model).top())
 
 
 def load_image(model: LatentModel, path: Path) -> tuple[Tensor, Tensor]:
     """One image for a model.
 
     Returns:
-        (1, C, H, W) float32 in [-0.5, 0.5], and which pixels are valid, (1, 1, H, W) bool.
+        (1, C, H, W) float32 in [-0.5, 0.5], depth for a hyperprior up to 1.5; and which pixels
+        are valid, (1, 1, H, W) bool.
 
     Raises:
         InputError: it cannot be read, or is not of the kind that the model takes.
     """
-    import torch
-
-    if model.image_shape is None:
-        x = _any_size(path)
-        return x, torch.ones_like(x[:, :1], dtype=torch.bool)
-    from aecodec.train.prepare import load, prepare
-
-    config = data_config(model)
-    with _as_input_errors():
-        one, valid = prepare(load(path, config), config)
-    return one[None], valid[None]
+    images = ModelImages(model)
+    x, valid = images.prepare(images.read(path))
+    if images.prepared:
+        return x, valid
+    sides = [min(LARGEST, side // _STRIDE * _STRIDE or side) for side in x.shape[2:]]
+    x = x.expand(-1, 3, -1, -1)
+    return _centre(x, *sides).contiguous(), _centre(valid, *sides).contiguous()
 
 
 def load_pair(model: LatentModel, a: Path, b: Path) -> tuple[Tensor, Tensor]:
@@ -182,19 +169,6 @@ def load_pair(model: LatentModel, a: Path, b: Path) -> tuple[Tensor, Tensor]:
     one, other = load_image(model, a)[0], load_image(model, b)[0]
     sides = [min(p, q) for p, q in zip(one.shape[2:], other.shape[2:], strict=True)]
     return _centre(one, *sides), _centre(other, *sides)
-
-
-def _any_size(path: Path) -> Tensor:
-    import torch
-
-    from aecodec.pixels import read_image
-    from aecodec.samples import bit_depth, colour
-
-    samples = read_image(path)
-    values = colour(samples).astype(np.float32) / (2 ** bit_depth(samples) - 1) - 0.5
-    x = torch.from_numpy(np.atleast_3d(values)).permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
-    sides = [min(LARGEST, side // _STRIDE * _STRIDE or side) for side in x.shape[2:]]
-    return _centre(x, *sides).contiguous()
 
 
 def _centre(x: Tensor, height: int, width: int) -> Tensor:

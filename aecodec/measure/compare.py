@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aecodec.errors import AecError, InputError
+from aecodec.errors import AecError, InputError, naming
 from aecodec.measure.metrics import RGB, ms_ssim, psnr
 from aecodec.measure.peers import Peer
 
@@ -64,11 +64,12 @@ def compare(image: RGB, name: str, own: Peer, peers: Sequence[Peer], quality: fl
         InputError: a codec cannot code this image.
     """
     try:
-        target = own.encode(image, quality)
-        coded = [_judge(image, own, quality, target, True)]
-        for peer in peers:
-            setting, data = same_size(peer, image, len(target))
-            coded.append(_judge(image, peer, setting, data, len(data) <= len(target)))
+        with naming(name):
+            target = own.encode(image, quality)
+            coded = [_judge(image, own, quality, target, True)]
+            for peer in peers:
+                setting, data = same_size(peer, image, len(target))
+                coded.append(_judge(image, peer, setting, data, len(data) <= len(target)))
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
     return Comparison(quality, coded)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from aecodec.errors import InputError, TrainingError
+from aecodec.errors import InputError, naming
+from aecodec.imagefiles import find_images, listed, relative, spread
 from aecodec.measure.evaluate_subject import Original, Subject
-from aecodec.measure.metrics import mean_errors, ms_ssim, ssim
+from aecodec.measure.metrics import mean_errors, ms_ssim, psnr_of, ssim
 from aecodec.rate import quality_index
-from aecodec.samples import Samples
+from aecodec.samples import Samples, bit_depth
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Measured:
         ssim: None for images too small for it.
         ms_ssim: likewise; invalid samples count as equal.
         mae, rmse: in the units of the files' samples.
+        sample_bits: of these samples, 8 or 16.
         bytes: of the `.aec` file.
         bpp: bits of the file per pixel.
     """
@@ -52,6 +54,7 @@ class Measured:
     ms_ssim: float | None
     mae: float
     rmse: float
+    sample_bits: int = 8
     bytes: int | None = None
     bpp: float | None = None
 
@@ -138,16 +141,13 @@ def evaluate(
     if not found.results:
         cause = next(iter(found.skipped.values()))
         raise InputError(f"{folder}: none of {len(files)} images can be used: {cause}")
+    if len({result.sample_bits for result in found.results}) > 1:
+        log.warning("%s: images of 8 and of 16 bits a sample: no means of MAE and RMSE", folder)
     return found
 
 
 def _files(folder: Path, test_files: Path | None, limit: int | None) -> list[Path]:
-    from aecodec.train.files import find_images, listed, spread
-
-    try:
-        paths = find_images(folder) if test_files is None else listed(test_files, folder)
-    except TrainingError as error:
-        raise InputError(str(error)) from error
+    paths = find_images(folder) if test_files is None else listed(test_files, folder)
     return spread(paths, limit)
 
 
@@ -160,29 +160,32 @@ def _labels(names: list[str]) -> list[str]:
 
 def _measure(found: Evaluation, path: Path) -> None:
     """An image with every model at every quality; one that a model cannot take is left out."""
-    from aecodec.train.files import relative
-
     name = relative(path, found.data)
     try:
         originals = {label: subject.read(path) for label, subject in found.subjects.items()}
+        with naming(str(path)):
+            results = [
+                judge(
+                    originals[label], *subject.run(originals[label], quality), name, label, quality
+                )
+                for label, subject in found.subjects.items()
+                for quality in found.settings[label]
+            ]
     except InputError as error:
         log.warning("skipped: %s", error)
         found.skipped[name] = str(error)
         return
     found.paths[name] = path
-    for label, subject in found.subjects.items():
-        for quality in found.settings[label]:
-            back, size = subject.run(originals[label], quality)
-            found.results.append(judge(originals[label], back, name, label, quality, size))
+    found.results += results
 
 
 def judge(
     original: Original,
     back: Samples,
+    size: int | None,
     image: str,
     model: str,
     quality: float | None,
-    size: int | None,
 ) -> Measured:
     """Compare what came back with the original, over its valid pixels."""
     height, width = original.samples.shape[:2]
@@ -199,11 +202,12 @@ def judge(
         width=width,
         height=height,
         valid=float(original.valid.mean()),
-        psnr=math.inf if mse == 0 else 10 * math.log10(peak**2 / mse),
+        psnr=psnr_of(mse, peak),
         ssim=ssim(original.samples, same, peak=peak, valid=valid),
         ms_ssim=ms_ssim(original.samples, same, peak=peak),
         mae=mae,
         rmse=math.sqrt(mse),
+        sample_bits=bit_depth(original.samples),
         bytes=size,
         bpp=None if size is None else 8 * size / (width * height),
     )

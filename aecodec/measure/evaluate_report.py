@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from aecodec.errors import OutputError
-from aecodec.figures import save
+from aecodec.errors import OutputError, cause_of
+from aecodec.figures import need_matplotlib, save
+from aecodec.jsontext import as_json
 from aecodec.measure.evaluate import Evaluation
 from aecodec.measure.evaluate_plots import has_rates, histogram, rate_distortion
 from aecodec.measure.evaluate_sheets import choose, settings, sheet
 from aecodec.measure.evaluate_summary import numbers
-from aecodec.output import write_bytes
+from aecodec.output import check_folder, write_bytes
 
 JSON, CURVES, HISTOGRAM, SHEETS = "evaluation.json", "rd.png", "psnr.png", "sheet-{}.png"
 
@@ -20,10 +21,11 @@ def check(out: Path, *, overwrite: bool = False) -> None:
     """Find out before any work that a report cannot be written.
 
     Raises:
-        OutputError: the folder has a report already, or is a file.
+        OutputError: the folder has a report already, or cannot be made.
+        MissingDependencyError: Matplotlib is not installed.
     """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is not a folder")
+    check_folder(out)
+    need_matplotlib()
     if (out / JSON).exists() and not overwrite:
         raise OutputError(f"{out}: has an evaluation already; --force replaces it")
 
@@ -47,23 +49,30 @@ def write(found: Evaluation, out: Path, *, overwrite: bool = False) -> list[Path
     check(out, overwrite=overwrite)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for old in (JSON, CURVES, HISTOGRAM, SHEETS.format("*")):
-            for path in out.glob(old):
+    except OSError as error:
+        raise OutputError(f"{out}: {cause_of(error)}") from error
+    text = as_json(numbers(found))
+    write_bytes(out / JSON, text.encode(), overwrite=True)  # first: figures can be made again
+    written = list(_draw(found, out))
+    try:
+        for old in (CURVES, HISTOGRAM, SHEETS.format("*")):
+            for path in set(out.glob(old)) - set(written):
                 path.unlink()
     except OSError as error:
-        raise OutputError(f"{out}: {error.strerror}") from error
-    written = []
+        raise OutputError(f"{out}: {cause_of(error)}") from error
+    return [out / JSON, *written]
+
+
+def _draw(found: Evaluation, out: Path) -> Iterator[Path]:
+    """Every figure, as it is written."""
     if has_rates(found):
         save(rate_distortion(found), out / CURVES)
-        written.append(out / CURVES)
+        yield out / CURVES
     save(histogram(found), out / HISTOGRAM)
-    written.append(out / HISTOGRAM)
+    yield out / HISTOGRAM
     chosen = choose(found)
     for qualities in settings(found):
         name = "reconstruction" if qualities[0] is None else f"q{qualities[0]:g}"
         path = out / SHEETS.format(name)
         save(sheet(found, qualities, chosen), path)
-        written.append(path)
-    text = json.dumps(numbers(found), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    write_bytes(out / JSON, text.encode(), overwrite=True)  # last: it says that all is there
-    return [out / JSON, *written]
+        yield path

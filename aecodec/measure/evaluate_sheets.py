@@ -112,7 +112,7 @@ def _row(found: Evaluation, name: str, qualities: tuple[float | None, ...]) -> l
     for (label, subject), quality in zip(found.subjects.items(), qualities, strict=True):
         original = subject.read(found.paths[name])
         back, size = subject.run(original, quality)
-        result = judge(original, back, name, label, quality, size)
+        result = judge(original, back, size, name, label, quality)
         if not cells:
             sides = f"{result.width} × {result.height}"
             cells.append(_Cell(_shown(original.samples, original), f"original, {sides}"))

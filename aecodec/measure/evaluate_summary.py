@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from aecodec.jsontext import plain
 from aecodec.measure.bdrate import Curve, bd_rate, clean
 from aecodec.measure.evaluate import Evaluation, Measured
 from aecodec.measure.metrics import decibels
-from aecodec.measure.report import finite
 
 FORMAT = "aecodec-evaluation"
 VERSION = 1
@@ -32,7 +32,7 @@ def numbers(found: Evaluation) -> dict[str, Any]:
         "comparison": comparison(found),
         "results": [{**asdict(r), "bits": r.bits} for r in found.results],
     }
-    return dict(finite(data))
+    return dict(plain(data))
 
 
 def summary(found: Evaluation) -> list[dict[str, Any]]:
@@ -40,6 +40,7 @@ def summary(found: Evaluation) -> list[dict[str, Any]]:
 
     PSNR is the mean over images that differ at all (`exact` counts the others), RMSE the
     root of the mean square; SSIM and MS-SSIM are over the images that are large enough.
+    Images of 8 and of 16 bits have no MAE and RMSE in common: they are None, as `sample_bits`.
     """
     return [
         _row(label, quality, found.of(label, quality))
@@ -50,6 +51,8 @@ def summary(found: Evaluation) -> list[dict[str, Any]]:
 
 def _row(label: str, quality: float | None, results: Sequence[Measured]) -> dict[str, Any]:
     psnrs = sorted(r.psnr for r in results if math.isfinite(r.psnr))
+    bits = {r.sample_bits for r in results}
+    alike = len(bits) == 1  # of other images errors are in other units
     return {
         "model": label,
         "quality": quality,
@@ -61,8 +64,9 @@ def _row(label: str, quality: float | None, results: Sequence[Measured]) -> dict
         "psnr_max": psnrs[-1] if psnrs else None,
         "ssim": _mean([r.ssim for r in results if r.ssim is not None]),
         "ms_ssim": _mean([r.ms_ssim for r in results if r.ms_ssim is not None]),
-        "mae": _mean([r.mae for r in results]),
-        "rmse": math.sqrt(statistics.fmean(r.rmse**2 for r in results)),
+        "sample_bits": bits.pop() if alike else None,
+        "mae": _mean([r.mae for r in results]) if alike else None,
+        "rmse": math.sqrt(statistics.fmean(r.rmse**2 for r in results)) if alike else None,
         "bytes": sum(r.bytes for r in results if r.bytes is not None) or None,
         "bpp": _mean([r.bpp for r in results if r.bpp is not None]),
     }
@@ -79,14 +83,19 @@ def comparison(found: Evaluation) -> dict[str, Any] | None:
     first, second = found.subjects
     shared = [q for q in found.settings[first] if q in found.settings[second]]
     pairs = [_pair(q, found.of(first, q), found.of(second, q)) for q in shared]
+    rows = summary(found)
+    curves = [
+        (_curve(rows, second, metric), _curve(rows, first, metric))
+        for metric in ("psnr", "ms_ssim_db")
+    ]
     return {
         "model": second,
         "against": first,
         "settings": pairs,
         "bd_rates": [
-            asdict(bd_rate(_curve(found, second, metric), _curve(found, first, metric)))
-            for metric in ("psnr", "ms_ssim_db")
-            if min(len(_curve(found, label, metric).bpp) for label in (first, second)) >= 2
+            asdict(bd_rate(one, anchor))
+            for one, anchor in curves
+            if min(len(one.bpp), len(anchor.bpp)) >= 2
         ],
     }
 
@@ -106,9 +115,9 @@ def _pair(
     }
 
 
-def _curve(found: Evaluation, label: str, metric: str) -> Curve:
+def _curve(rows: Sequence[dict[str, Any]], label: str, metric: str) -> Curve:
     """PSNR, or MS-SSIM in dB, against bits per pixel; only points that rise."""
-    points = [(row["bpp"], row) for row in summary(found) if row["model"] == label]
+    points = [(row["bpp"], row) for row in rows if row["model"] == label]
     kept = [(bpp, _quality(row, metric)) for bpp, row in points if bpp is not None]
     known = [(bpp, quality) for bpp, quality in kept if quality is not None]
     curve = Curve(label, metric, tuple(b for b, _ in known), tuple(q for _, q in known))

@@ -29,7 +29,11 @@ def psnr(
     reference: Samples, image: Samples, *, peak: float = 255, valid: Mask | None = None
 ) -> float:
     """Peak signal-to-noise ratio in dB over all (valid) samples; inf when identical."""
-    mse = mean_errors(reference, image, valid)[1]
+    return psnr_of(mean_errors(reference, image, valid)[1], peak)
+
+
+def psnr_of(mse: float, peak: float = 255) -> float:
+    """PSNR in dB of a mean squared error; inf of none."""
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
 

@@ -34,6 +34,14 @@ class Peer(Protocol):
     def settings(self) -> Sequence[float]:
         """About eight qualities, rising, from about 0.05 to 3 bits per pixel."""
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest quality there is."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether qualities are whole numbers."""
+
     def describe(self) -> str:
         """Library, its version, and the options that are not the quality."""
 
@@ -50,6 +58,8 @@ class PillowPeer:
     name: ClassVar[str]
     label: ClassVar[str]
     settings: ClassVar[Sequence[float]]
+    range: ClassVar[tuple[float, float]] = (0, 100)
+    whole: ClassVar[bool] = True
     format: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
 
@@ -93,6 +103,7 @@ class Jpeg(PillowPeer):
 
     name, label, format = "jpeg", "JPEG", "JPEG"
     settings = (5, 10, 20, 35, 55, 75, 88, 95)
+    range = (1, 100)  # 0 is the same as 1
     options: ClassVar[Mapping[str, Any]] = {"optimize": True, "subsampling": "4:2:0"}
 
     @classmethod
@@ -163,6 +174,8 @@ class Aecodec:
 
     name = "aecodec"
     settings: Sequence[float] = (1, 15, 29, 43, 57, 71, 86, 100)
+    range: tuple[float, float] = (1, 100)
+    whole = False
 
     def __init__(self, model: str | None = None, effort: int = 0) -> None:
         from aecodec.codec import Codec

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aecodec import figures
 from aecodec.figures import new_figure, save, tidy
 from aecodec.measure import needs_bench
 from aecodec.measure.bdrate import Curve
@@ -16,16 +17,15 @@ MAX_BPP = 2.5
 AXES = {"psnr": "RGB PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB, −10 log₁₀(1 − MS-SSIM))"}
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 1.8, 2.5)
 
-# Okabe and Ito's colours, which differ for every common kind of colour vision.
 STYLES: dict[str, tuple[str, str]] = {
-    "aecodec": ("#D55E00", "o"),
-    "jpeg": ("#000000", "s"),
-    "webp": ("#009E73", "^"),
-    "avif-s4": ("#0072B2", "D"),
-    "avif-s6": ("#56B4E9", "v"),
-    "jxl": ("#CC79A7", "P"),
+    "aecodec": (figures.VERMILION, "o"),
+    "jpeg": (figures.BLACK, "s"),
+    "webp": (figures.GREEN, "^"),
+    "avif-s4": (figures.BLUE, "D"),
+    "avif-s6": (figures.SKY, "v"),
+    "jxl": (figures.PURPLE, "P"),
 }
-SPARE_STYLES = (("#E69F00", "X"), ("#F0E442", "*"), ("#999999", "h"))
+SPARE_STYLES = ((figures.ORANGE, "X"), (figures.YELLOW, "*"), ("#999999", "h"))
 DASHES = ((5, 2), (1, 1.5), (7, 2, 1.5, 2), (3, 3), (9, 3), (5, 2, 1, 2, 1, 2))
 
 

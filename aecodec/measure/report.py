@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from aecodec.errors import InputError, OutputError, cause_of
+from aecodec.jsontext import as_json
 from aecodec.measure.bdrate import BDRate, Curve, bd_rate, clean
 from aecodec.measure.published import Published
 from aecodec.measure.runner import METRICS, Measurement, average, speed
@@ -111,20 +110,11 @@ def to_json(report: Report) -> str:
     data["bd_rates"] = [asdict(rate) for rate in report.bd_rates]
     data["notes"] = report.notes
     data["results"] = [asdict(result) for result in report.results]
-    return json.dumps(finite(data), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return as_json(data)
 
 
 def _speeds(report: Report) -> dict[str, tuple[float, float] | None]:
     return {str(c["name"]): speed(report.results, str(c["name"])) for c in report.codecs}
-
-
-def finite(value: Any) -> Any:
-    """The same with None for numbers that JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_csv(report: Report) -> str:
@@ -153,7 +143,7 @@ def markdown(report: Report) -> str:
     if measured:
         rows = ((report.label(n), f"{e:.3f}", f"{d:.3f}") for n, (e, d) in measured.items())
         lines += ["## Seconds per megapixel", ""]
-        lines += [*_table(("codec", "encoding", "decoding"), rows), ""]
+        lines += [*table(("codec", "encoding", "decoding"), rows), ""]
     others = [name for name in report.names() if name != OWN]
     if OWN in report.names():
         lines += _bd_table(report, "aecodec against each", [(OWN, n) for n in others], of=1)
@@ -179,8 +169,8 @@ def _bd_table(report: Report, title: str, pairs: Sequence[tuple[str, str]], of: 
     for metric in METRICS:
         columns += [f"{METRIC_NAMES[metric]} BD-rate", "over (dB)"]
     explained = "Negative: smaller files at equal quality, over the range that both curves reach."
-    table = _table((*columns, "note"), rows)
-    return [f"## BD-rate: {title}", "", explained, "", *table, ""]
+    lines = table((*columns, "note"), rows)
+    return [f"## BD-rate: {title}", "", explained, "", *lines, ""]
 
 
 def _cells(rate: BDRate | None) -> tuple[str, str]:
@@ -189,7 +179,8 @@ def _cells(rate: BDRate | None) -> tuple[str, str]:
     return f"{rate.percent:+.1f} %", f"{rate.low:.1f} to {rate.high:.1f}"
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown, its first column text and the others numbers."""
     rule = ["---"] + ["---:"] * (len(columns) - 1)
     return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
 

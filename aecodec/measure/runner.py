@@ -12,12 +12,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from aecodec.errors import AecError, InputError
+from aecodec.errors import AecError, InputError, naming
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.metrics import RGB, decibels, ms_ssim, psnr
 from aecodec.measure.peers import Peer
-from aecodec.pixels import image_endings, read_image
-from aecodec.samples import bit_depth, colour
+from aecodec.pixels import read_image, read_shape
+from aecodec.samples import bit_depth, colour, has_alpha
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +46,19 @@ class Measurement:
     decode_s: float | None
 
 
-def find_images(folder: Path, limit: int | None = None) -> list[Path]:
-    """The image files of `folder` in the order of their names, the first `limit` of them."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: not a folder")
-    endings = image_endings()
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and p.is_file())
-    if not paths:
-        raise InputError(f"{folder}: no images in this folder")
-    return paths[:limit]
+def check_images(paths: Sequence[Path]) -> None:
+    """Find out from their headers, before hours of work, that images cannot be measured.
+
+    Raises:
+        InputError: as `load_image`.
+    """
+    for path in paths:
+        _check_bits(path, read_shape(path)[2])
+
+
+def _check_bits(path: Path, bits: int) -> None:
+    if bits > 8:
+        raise InputError(f"{path}: {bits} bits a sample; only 8 are measured")
 
 
 def load_image(path: Path) -> RGB:
@@ -63,9 +67,11 @@ def load_image(path: Path) -> RGB:
     Raises:
         InputError: not an image, more than 8 bits a sample, or over the default limits.
     """
-    samples = colour(read_image(path))
-    if bit_depth(samples) != 8:
-        raise InputError(f"{path}: {bit_depth(samples)} bits a sample; only 8 are measured")
+    read = read_image(path)
+    samples = colour(read)
+    _check_bits(path, bit_depth(samples))
+    if has_alpha(read):
+        log.warning("%s: with alpha, measured without", path)
     if samples.ndim == 2:
         log.warning("%s: gray, measured as RGB", path)
         return np.repeat(samples[:, :, None], 3, axis=2)
@@ -88,8 +94,9 @@ def measure_one(
     """Encode and decode one image `repeats` times, and compare."""
     height, width = image.shape[:2]
     try:
-        data, encode_s = timed(lambda: peer.encode(image, setting), repeats)
-        decoded, decode_s = timed(lambda: peer.decode(data), repeats)
+        with naming(name):
+            data, encode_s = timed(lambda: peer.encode(image, setting), repeats)
+            decoded, decode_s = timed(lambda: peer.decode(data), repeats)
     except (OSError, ValueError) as error:
         raise InputError(f"{peer.name} at quality {setting:g} failed on {name}: {error}") from error
     if decoded.shape != image.shape or decoded.dtype != np.uint8:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..depth import DepthRange, range_of
 from ..errors import InputError, ModelError, UnknownModelError, WeightsError
 from ..layout import QUALITY_STEPS, STRIDE
 from ..rate import prior_row, quality_index
@@ -45,6 +46,8 @@ from .weights import (
 class LatentModel(ABC):
     """A loaded model. Pixels are float32 in [-0.5, 0.5]; nothing computes gradients.
 
+    Those of a model for depth go up to 1.5; `aecodec.modelimages` makes pixels of files.
+
     Attributes:
         family: "hyperprior" or "bottleneck".
         info: name, identity (empty for a checkpoint), file and metadata.
@@ -52,11 +55,13 @@ class LatentModel(ABC):
         module: the network, in evaluation mode.
         image_shape: (C, H, W) of its images; None if it takes any size.
         data: how its training images were prepared, the config's `[data]`; may be empty.
+        depth: the range of a hyperprior for depth maps; None of any other model.
         device: where it runs.
     """
 
     family: str
     image_shape: tuple[int, int, int] | None
+    depth: DepthRange | None = None
 
     def __init__(
         self,
@@ -163,6 +168,10 @@ class HyperpriorModel(LatentModel):
     module: Autoencoder
     network: Network | None = None  # of a weights file: with what codes its latents
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.depth = range_of(self.data)
+
     @torch.no_grad()
     def encode_image(self, x: Tensor) -> Tensor:
         """See `LatentModel`; images are continued to multiples of 16."""
@@ -203,7 +212,8 @@ class HyperpriorModel(LatentModel):
     def _synthesise(self, y: Tensor, quality: float) -> Tensor:
         q = torch.full((1,), quality, dtype=torch.float32, device=self.device)
         pixels: Tensor = self.module.synthesis(y, q)
-        return pixels.clamp(-0.5, 0.5)
+        highest = 1.0 if self.depth is None else self.depth.limit / self.depth.maximum
+        return pixels.clamp(-0.5, highest - 0.5)
 
 
 def _draw_latents(

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import TrainingError
+from ...imagefiles import relative
 from ...model.bottleneck import BottleneckAutoencoder
 from ...model.bottleneck_config import BottleneckConfig
 from ..augment import AugmentConfig
 from ..config import TrainConfig
 from ..dataset import Batch, FolderDataset
 from ..distributed import World
-from ..files import find_images, relative, split
+from ..files import find_images, split
 from ..losses import Distortion, kl_divergence
 from ..source import FolderSource
 from .base import PICTURES, Task, psnr
