@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from aecodec.train.muon import orthogonalise
 from aecodec.train.patches import PatchSource, load_image, split_by_name
 from aecodec.train.prepare import DataConfig
 from aecodec.train.tables import frequencies
-from aecodec.train.tasks.hyperprior import draw_qualities
+from aecodec.train.tasks.hyperprior import HyperpriorTask, draw_qualities
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +235,24 @@ def test_frequencies_are_whole_and_sum_to_one() -> None:
     table = frequencies(weights)
     assert (table.sum(axis=1) == 2**24).all()
     assert table.min() == 1
+
+
+def test_each_validation_image_counts_alike(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine of them are a batch of eight and one of one."""
+    task = trainer.task
+    assert isinstance(task, HyperpriorTask)
+    task.validation = [torch.zeros(8, 3, 64, 64), torch.ones(1, 3, 64, 64)]
+
+    def loss(model: object, batch: Any, step: int | None) -> Any:
+        each = batch[0].mean(dim=(1, 2, 3))
+        return each.mean(), {"bpp": each, "mse": each}
+
+    monkeypatch.setattr(task, "loss", loss)
+    found = task.validate()
+    assert found["loss"] == pytest.approx(1 / 9)
+    assert found["bpp/0.5"] == pytest.approx(1 / 9)
 
 
 def test_configs_survive_their_own_json() -> None:

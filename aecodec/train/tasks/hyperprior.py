@@ -101,18 +101,19 @@ class HyperpriorTask(Task):
     def validate(self) -> dict[str, float]:
         """Mean loss, and bits per pixel and PSNR at five qualities, on held-out images."""
         result: dict[str, float] = {}
-        losses = []
+        total = torch.zeros((), device=self.device)
         for quality in VALIDATION_QUALITIES:
             rates, errors = [], []
             for x in self.validation:
                 q = torch.full((x.shape[0],), quality, device=self.device)
                 loss, parts = self.loss(self.model, (x, q), None)
-                losses.append(loss)
+                total += loss * len(x)  # the last batch may be smaller
                 rates.append(parts["bpp"])
                 errors.append(psnr(parts["mse"]))
             result[f"bpp/{quality}"] = float(torch.cat(rates).mean())
             result[f"psnr/{quality}"] = float(torch.cat(errors).mean())
-        result["loss"] = float(torch.stack(losses).mean())
+        images = sum(len(x) for x in self.validation)
+        result["loss"] = float(total) / (len(VALIDATION_QUALITIES) * images)
         return result
 
     def pictures(self) -> tuple[Tensor, Tensor]:
