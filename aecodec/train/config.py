@@ -145,6 +145,8 @@ class TrainConfig:
                 raise TrainingError(
                     f"'{f.name}' in [data] is for the family {BOTTLENECK}, not {HYPERPRIOR}"
                 )
+        if self.family == HYPERPRIOR:
+            _check_scale(self.data)
         if self.loss.kl and not getattr(self.model, "variational", False):
             raise TrainingError("'kl' in [loss] needs a bottleneck with variational = true")
 
@@ -205,6 +207,25 @@ class TrainConfig:
             return cls.from_dict(toml.loads(text))
         except (ValueError, TrainingError) as error:
             raise TrainingError(f"{path}: {error}") from error
+
+
+def _check_scale(data: DataConfig) -> None:
+    """Refuse a scale of samples that the codec would not code images of the hyperprior at.
+
+    Raises:
+        TrainingError: a maximum or an invalid value, but not of depth; see `aecodec.depth`.
+    """
+    if data.bits == 16 and data.invalid == 0:
+        return
+    for key, given, taken in (
+        ("maximum", data.maximum, 2**data.bits - 1),
+        ("invalid", data.invalid, -1),
+    ):
+        if given != taken:
+            raise TrainingError(
+                f"'{key}' in [data] is {given}, which the family {HYPERPRIOR} takes only of "
+                f"depth, with bits = 16 and invalid = 0; of all else it is {taken}"
+            )
 
 
 def _shared(model: Any, data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
