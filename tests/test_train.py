@@ -253,6 +253,7 @@ def test_each_validation_image_counts_alike(
     found = task.validate()
     assert found["loss"] == pytest.approx(1 / 9)
     assert found["bpp/0.5"] == pytest.approx(1 / 9)
+    assert set(found) == set(task.metrics(trainer.config))
 
 
 def test_configs_survive_their_own_json() -> None:

@@ -38,6 +38,11 @@ class LossConfig:
         if not any(weight for name, weight in weights.items() if name != "kl"):
             raise TrainingError("[loss] needs a weight over 0 for mse, l1, ms_ssim or lpips")
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The parts that `Distortion` gives."""
+        return ("mse", "l1", *(name for name in ("ms_ssim", "lpips") if getattr(self, name)))
+
     def kl_weight(self, step: int) -> float:
         """Weight of the KL divergence at a step: linear warm-up (Sønderby et al. 2016)."""
         return self.kl * min(1.0, (step + 1) / max(self.kl_warmup, 1))

@@ -95,6 +95,11 @@ class Task(ABC):
             The mean loss, a scalar with a gradient; and its parts, (N,) each, detached.
         """
 
+    @staticmethod
+    @abstractmethod
+    def metrics(config: TrainConfig) -> tuple[str, ...]:
+        """Names of what `validate` gives with a config, `loss` first."""
+
     @abstractmethod
     def validate(self) -> dict[str, float]:
         """Mean `loss`, and parts of it, over the validation images; the model is in eval mode."""

@@ -88,6 +88,12 @@ class BottleneckTask(Task):
             parts["kl"] = kl.detach()
         return loss.mean(), parts
 
+    @staticmethod
+    def metrics(config: TrainConfig) -> tuple[str, ...]:
+        """See `Task`."""
+        kl = ("kl",) if getattr(config.model, "variational", False) else ()
+        return ("loss", "psnr", *config.loss.measured, *kl)
+
     def validate(self) -> dict[str, float]:
         """Mean loss and its parts, and PSNR in dB."""
         found: dict[str, list[Tensor]] = {"loss": [], "psnr": []}

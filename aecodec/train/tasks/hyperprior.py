@@ -98,6 +98,11 @@ class HyperpriorTask(Task):
         loss = ((lambdas * 255**2 * distortion + bpp) / lambdas.sqrt()).mean()
         return loss, {"bpp": bpp.detach(), **parts}
 
+    @staticmethod
+    def metrics(config: TrainConfig) -> tuple[str, ...]:
+        """See `Task`."""
+        return ("loss", *(f"{name}/{q}" for q in VALIDATION_QUALITIES for name in ("bpp", "psnr")))
+
     def validate(self) -> dict[str, float]:
         """Mean loss, and bits per pixel and PSNR at five qualities, on held-out images."""
         result: dict[str, float] = {}
