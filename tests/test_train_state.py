@@ -257,7 +257,12 @@ def test_an_optimiser_that_did_not_make_the_checkpoint_is_refused(
         other.resume(path)
     shape = dataclasses.replace(config.model, latent_dim=9)
     other = Trainer(dataclasses.replace(config, model=shape), images, tmp_path / "run")
-    with pytest.raises(TrainingError, match="does not fit this model"):
+    named = r"last\.safetensors: does not fit this model: \w+\.weight is \(.*8.*\), not \(.*9.*\)$"
+    with pytest.raises(TrainingError, match=named):
+        other.resume(path)
+    plain = dataclasses.replace(config.model, norm="none")
+    other = Trainer(dataclasses.replace(config, model=plain), images, tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"does not fit this model: it has \w+\."):
         other.resume(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(TrainingError, match="not a usable checkpoint"):

@@ -7,7 +7,7 @@ Tensors: `model.*` and `ema.*`, each a complete state dict of the model; `rng.*`
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from ..errors import OutputError, TrainingError
+from ..model.weights import part
 from ..output import write_bytes
 from .ema import MovingAverage
 
@@ -98,18 +99,19 @@ def load(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{path}: not a usable checkpoint: {error}") from error
-    params = dict(model.named_parameters())
+    params, state = dict(model.named_parameters()), model.state_dict()
+    check_shapes(path, part(tensors, "model."), state, complete=True)
     try:
         with torch.no_grad():
-            for name, value in model.state_dict().items():
+            for name, value in state.items():
                 value.copy_(tensors[f"model.{name}"])
                 if name in ema.tensors:
                     ema.tensors[name].copy_(tensors[f"ema.{name}"])
         for key, value in tensors.items():
             if key.startswith("optimiser."):
                 _, index, field, name = key.split(".", 3)
-                state = optimisers[int(index)].state[params[name]]
-                state[field] = _as_kept(value, params[name])
+                kept = optimisers[int(index)].state[params[name]]
+                kept[field] = _as_kept(value, params[name])
         if generator is not None:
             generator.set_state(tensors["rng.data"])
         torch.set_rng_state(tensors["rng.default"])
@@ -117,6 +119,33 @@ def load(
         raise TrainingError(f"{path}: does not fit this model: {error}") from error
     if "rng.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng.cuda"])
+
+
+def check_shapes(
+    path: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, complete: bool
+) -> None:
+    """See that tensors of a file are a model's.
+
+    Args:
+        path: the file.
+        given: its tensors, by their names in the model.
+        wanted: those of the model.
+        complete: whether the file must have all of them.
+
+    Raises:
+        TrainingError: one is of another shape, or only one of both has it.
+    """
+    cause = "" if given else "it has no weights"
+    unknown, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
+    if unknown:
+        cause = f"it has {unknown[0]}"
+    elif given and missing and complete:
+        cause = f"it lacks {missing[0]}"
+    for name, value in given.items():
+        if not cause and value.shape != wanted[name].shape:
+            cause = f"{name} is {tuple(value.shape)}, not {tuple(wanted[name].shape)}"
+    if cause:
+        raise TrainingError(f"{path}: does not fit this model: {cause}")
 
 
 def _as_kept(value: Tensor, p: nn.Parameter) -> Tensor:

@@ -13,6 +13,7 @@ from ..errors import TrainingError
 from ..model.autoencoder import Autoencoder
 from ..model.scale_integers import dequantise
 from ..model.weights import CHECKPOINTS, part
+from .checkpoint import check_shapes
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +50,9 @@ def load_initial(path: Path, model: nn.Module) -> list[str]:
 
 
 def _copy(path: Path, state: dict[str, Tensor], params: dict[str, Tensor]) -> list[str]:
-    unknown = sorted(set(state) - set(params))
-    if unknown or not state:
-        what = f"it has {unknown[0]}" if unknown else "it has no weights"
-        raise TrainingError(f"{path}: does not fit this model: {what}")
+    check_shapes(path, state, params, complete=False)
     with torch.no_grad():
         for name, value in state.items():
-            if value.shape != params[name].shape:
-                raise TrainingError(
-                    f"{path}: does not fit this model: {name} is {tuple(value.shape)}, "
-                    f"not {tuple(params[name].shape)}"
-                )
             params[name].copy_(value)
     missing = sorted(set(params) - set(state))
     if missing:
