@@ -105,9 +105,10 @@ def tune(
         device: "cpu" or "cuda".
 
     Raises:
-        TrainingError: a bad search space, a metric that there is not, no usable images, a
-            folder with another search, or all trials failed.
-        InputError: a device that cannot be used.
+        TrainingError: a bad search space, a metric that there is not, a folder with another
+            search, or all trials failed.
+        InputError: a config, images or a device that cannot be used.
+        OutputError: the folder cannot be written to.
         MissingDependencyError: the extra `aecodec[tune]` is not installed.
     """
     with needs_tune():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AecError, TrainingError
+from .errors import AecError, OutputError, TrainingError, cause_of
 from .train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -43,13 +43,14 @@ def open_study(
 
     Raises:
         TrainingError: it belongs to another config or metric, or cannot be used.
+        OutputError: the folder cannot be made.
     """
     import optuna
 
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TrainingError(f"{out}: cannot be made: {error.strerror}") from error
+        raise OutputError(f"{out}: cannot be made: {cause_of(error)}") from error
     storage = _storage(out / STORAGE)
 
     def load() -> optuna.Study:

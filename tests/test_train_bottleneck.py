@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from train_files import BOTTLENECK, HYPERPRIOR, write_config, write_images
 
-from aecodec.errors import InputError, MissingDependencyError, TrainingError
+from aecodec.errors import InputError, MissingDependencyError, OutputError, TrainingError
 from aecodec.model.families import load_model
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
@@ -192,19 +192,19 @@ def test_datasets_that_cannot_be_trained_on(tmp_path: Path, config: TrainConfig)
         folder.mkdir()
     for i in range(8):
         Image.fromarray(np.full((80, 80), 1000 + i, np.uint16)).save(deep / f"{i}.png")
-    with pytest.raises(TrainingError, match="no images in it"):
+    with pytest.raises(InputError, match="empty: no images in it"):
         train(config, empty, tmp_path / "run")
-    with pytest.raises(TrainingError, match="16"):
+    with pytest.raises(InputError, match="16"):
         train(config, deep, tmp_path / "run")
     photos = TrainConfig.load(write_config(tmp_path, HYPERPRIOR, 5))
-    with pytest.raises(TrainingError, match="8 bits a sample and at least 64 pixels"):
+    with pytest.raises(InputError, match=r"deep: none of 5 .* 8 bits a sample and at least 64"):
         train(photos, deep, tmp_path / "run")
     with pytest.raises(InputError, match="device 'abacus' cannot be used"):
         train(photos, deep, tmp_path / "run", device="abacus")
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").touch()  # of a run that was killed early
-    with pytest.raises(TrainingError, match=r"metrics\.jsonl exists"):
+    with pytest.raises(OutputError, match=r"metrics\.jsonl exists"):
         train(photos, deep, tmp_path / "run")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_files import BOTTLENECK, HYPERPRIOR, write_config
 
-from aecodec.errors import TrainingError
+from aecodec.errors import InputError, TrainingError
 from aecodec.model.bottleneck_config import BottleneckConfig
 from aecodec.model.config import ModelConfig
 from aecodec.train import toml
@@ -114,10 +114,10 @@ def test_the_hyperprior_takes_the_scales_that_files_are_coded_at() -> None:
 
 
 def test_files_that_are_no_configs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"missing\.toml: cannot be read"):
+    with pytest.raises(InputError, match=r"missing\.toml: cannot be read"):
         TrainConfig.load(tmp_path / "missing.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TrainingError, match=r"bytes\.toml: not a text file"):
+    with pytest.raises(InputError, match=r"bytes\.toml: not a text file"):
         TrainConfig.load(tmp_path / "bytes.toml")
 
 

@@ -351,5 +351,6 @@ def test_what_cannot_be_searched(images: Path, tmp_path: Path) -> None:
         ({"config": tiny(data={"validation": 0.0})}, "no validation images"),
         ({"out": tmp_path / "damaged"}, "study.db: cannot be used"),
     ):
-        with pytest.raises(TrainingError, match=message):
+        kind = InputError if "data" in options else TrainingError
+        with pytest.raises(kind, match=message):
             search(**{**options, "out": options.get("out", tmp_path / message[:4])})

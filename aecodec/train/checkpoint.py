@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
-from ..errors import OutputError, TrainingError
+from ..errors import TrainingError, UnknownModelError, WeightsError
 from ..model.weights import part
 from ..output import write_bytes
 from .ema import MovingAverage
@@ -41,7 +41,7 @@ def save(
         meta: anything JSON can hold.
 
     Raises:
-        TrainingError: the file cannot be written, as on a full disk; what was there stays.
+        OutputError: the file cannot be written, as on a full disk; what was there stays.
     """
     tensors: dict[str, Tensor] = {}
     names = {id(p): name for name, p in model.named_parameters()}
@@ -59,26 +59,26 @@ def save(
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    try:
-        write_bytes(path, as_bytes(copies, {"aecodec": json.dumps(meta)}), overwrite=True)
-    except OutputError as error:
-        raise TrainingError(f"cannot be written: {error}") from error
+    write_bytes(path, as_bytes(copies, {"aecodec": json.dumps(meta)}), overwrite=True)
 
 
 def read_meta(path: Path) -> dict[str, Any]:
     """The metadata of a checkpoint.
 
     Raises:
-        TrainingError: the file is missing, damaged, or not a checkpoint.
+        UnknownModelError: there is no such file.
+        WeightsError: it is damaged, or not a checkpoint.
     """
+    if not path.is_file():
+        raise UnknownModelError(f"{path}: no such checkpoint")
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("aecodec")
         if text is None:
-            raise TrainingError(f"{path}: not a checkpoint: it holds no state of training")
+            raise WeightsError(f"{path}: not a checkpoint: it holds no state of training")
         meta = json.loads(text)
     except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(f"{path}: not a usable checkpoint: {error}") from error
+        raise WeightsError(f"{path}: not a usable checkpoint: {error}") from error
     return dict(meta)
 
 
@@ -92,13 +92,14 @@ def load(
     """Restore everything `save` wrote, in place.
 
     Raises:
-        TrainingError: damaged, or made by a model of another shape.
+        WeightsError: damaged.
+        TrainingError: made by a model of another shape.
     """
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: not a usable checkpoint: {error}") from error
+        raise WeightsError(f"{path}: not a usable checkpoint: {error}") from error
     params, state = dict(model.named_parameters()), model.state_dict()
     check_shapes(path, part(tensors, "model."), state, complete=True)
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import TrainingError
+from ..errors import InputError, TrainingError, cause_of
 from ..model.bottleneck_config import BottleneckConfig
 from ..model.config import ModelConfig
 from . import toml
@@ -195,14 +195,15 @@ class TrainConfig:
         """Read a TOML file.
 
         Raises:
-            TrainingError: the file is missing, not TOML, or has bad keys.
+            InputError: the file cannot be read.
+            TrainingError: it is not TOML, or has bad keys.
         """
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise TrainingError(f"{path}: cannot be read: {error.strerror}") from error
+            raise InputError(f"{path}: cannot be read: {cause_of(error)}") from error
         except UnicodeDecodeError as error:
-            raise TrainingError(f"{path}: not a text file") from error
+            raise InputError(f"{path}: not a text file") from error
         try:
             return cls.from_dict(toml.loads(text))
         except (ValueError, TrainingError) as error:

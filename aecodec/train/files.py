@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InputError, TrainingError
+from ..errors import InputError
 from ..pixels import image_endings
 from .prepare import DataConfig
 
@@ -16,10 +16,10 @@ def find_images(folder: Path) -> list[Path]:
     """All image files below a folder, sorted by path; none that is hidden or in a hidden folder.
 
     Raises:
-        TrainingError: the folder does not exist or holds no images.
+        InputError: the folder does not exist or holds no images.
     """
     if not folder.is_dir():
-        raise TrainingError(f"{folder}: not a folder")
+        raise InputError(f"{folder}: not a folder")
     endings = image_endings()
     paths = sorted(
         path
@@ -29,7 +29,7 @@ def find_images(folder: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not paths:
-        raise TrainingError(f"{folder}: no images in it")
+        raise InputError(f"{folder}: no images in it")
     return paths
 
 

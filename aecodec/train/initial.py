@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..errors import UnknownModelError, WeightsError
 from ..model.autoencoder import Autoencoder
 from ..model.scale_integers import dequantise
 from ..model.weights import CHECKPOINTS, part
@@ -31,16 +31,20 @@ def load_initial(path: Path, model: nn.Module) -> list[str]:
         Names of the tensors that the file lacks.
 
     Raises:
-        TrainingError: the file is neither, or its tensors do not fit the model.
+        UnknownModelError: there is no such file, or none in the folder.
+        WeightsError: it is neither, or damaged.
+        TrainingError: its tensors do not fit the model.
     """
     path = next((path / name for name in CHECKPOINTS if (path / name).is_file()), path)
     if path.is_dir():
-        raise TrainingError(f"{path}: neither {' nor '.join(CHECKPOINTS)} is in this folder")
+        raise UnknownModelError(f"{path}: neither {' nor '.join(CHECKPOINTS)} is in this folder")
+    if not path.is_file():
+        raise UnknownModelError(f"{path}: no such weights file")
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: not a usable weights file: {error}") from error
+        raise WeightsError(f"{path}: not a usable weights file: {error}") from error
     state = part(tensors, "ema.")
     if not state:
         state = part(tensors, "net.")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..depth import LARGEST, filled
-from ..errors import InputError, MissingDependencyError, TrainingError
+from ..errors import InputError, MissingDependencyError
 from .prepare import DataConfig, load
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class PatchSource:
         data: bits a sample, and the sample value that becomes +0.5.
 
     Raises:
-        TrainingError: no image is large enough.
+        InputError: no image is large enough.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PatchSource:
             if image is not None and min(image.shape[:2]) >= patch
         ]
         if not kept:
-            raise TrainingError(
+            raise InputError(
                 f"none of {len(paths)} images can be used: "
                 f"they must have {data.bits} bits a sample and at least {patch} pixels each way"
             )

@@ -23,7 +23,7 @@ def make_task(config: TrainConfig, images: Path, world: World) -> Task:
         world: where it computes.
 
     Raises:
-        TrainingError: the images cannot be used.
+        InputError: the images cannot be used.
     """
     return _kind(config)(config, images, world)
 

@@ -56,6 +56,7 @@ class Task(ABC):
         """Start from a checkpoint's moving average, or from a release.
 
         Raises:
+            ModelError: it cannot be read.
             TrainingError: it does not fit the model.
         """
         load_initial(path, self.model)

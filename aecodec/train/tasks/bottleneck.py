@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import TrainingError
+from ...errors import InputError
 from ...model.bottleneck import BottleneckAutoencoder
 from ...model.bottleneck_config import BottleneckConfig
 from ..augment import AugmentConfig
@@ -30,7 +30,7 @@ class BottleneckTask(Task):
         world: where it computes.
 
     Raises:
-        TrainingError: no image can be used.
+        InputError: no image can be used.
     """
 
     def __init__(self, config: TrainConfig, images: Path, world: World) -> None:
@@ -108,7 +108,7 @@ class BottleneckTask(Task):
                 found.setdefault(name, []).append(value.sum())
             count += size
         if not count:
-            raise TrainingError(f"{self.validation.root}: no validation image can be read")
+            raise InputError(f"{self.validation.root}: no validation image can be read")
         return {name: float(torch.stack(sums).sum()) / count for name, sums in found.items()}
 
     def pictures(self) -> tuple[Tensor, Tensor] | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import naming
 from ...model.autoencoder import Autoencoder
 from ...model.config import ModelConfig
 from ..config import TrainConfig
@@ -32,7 +33,7 @@ class HyperpriorTask(Task):
         world: where it computes.
 
     Raises:
-        TrainingError: no image can be used.
+        InputError: no image can be used.
     """
 
     unit = "patches"
@@ -41,9 +42,10 @@ class HyperpriorTask(Task):
         super().__init__(config, world)
         assert isinstance(config.model, ModelConfig)
         training, held_out = split_by_name(find_images(images), config.validation_fraction)
-        self.source = PatchSource(
-            training, config.patch, config.sampling, self.device, config.seed + 1, config.data
-        )
+        with naming(str(images)):
+            self.source = PatchSource(
+                training, config.patch, config.sampling, self.device, config.seed + 1, config.data
+            )
         self.generator = self.source.generator
         self.validation = validation_batches(held_out, config.patch, self.device, config.data)
         self.validates = bool(self.validation)
