@@ -26,6 +26,7 @@ files) and the cause.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -102,6 +103,11 @@ def in_chunk(number: int) -> Iterator[None]:
 def cause_of(error: OSError) -> str:
     """What went wrong, in words, without the errno and the file's name."""
     return (error.strerror or str(error)).lower()
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without line breaks; other spaces may be those of a file's name."""
+    return re.sub(r"\s*[\r\n]\s*", " ", str(error).strip("\r\n")) or type(error).__name__
 
 
 class SignatureError(FormatError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AecError, MissingDependencyError, TrainingError
+from .errors import AecError, MissingDependencyError, TrainingError, one_line
 from .train.config import TrainConfig
 from .tune_space import Parameter, apply, metrics, parameters
 from .tune_study import (
@@ -224,7 +224,7 @@ class _Search:
             raise
         except (AecError, RuntimeError, MemoryError) as error:  # torch: out of memory
             _collect()
-            trial.set_user_attr("cause", " ".join(str(error).split()) or type(error).__name__)
+            trial.set_user_attr("cause", one_line(error))
             raise _Failed from error
         if not finished:
             trial.set_user_attr("cause", "interrupted")
