@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from train_files import BOTTLENECK, HYPERPRIOR, write_config, write_images
 
 from aecodec.errors import InputError, MissingDependencyError, OutputError, TrainingError
 from aecodec.model.families import load_model
+from aecodec.train.board import watching
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
 from aecodec.train.run import train
@@ -139,6 +141,15 @@ def test_tensorboard_has_numbers_and_pictures(text: str, images: Path, tmp_path:
     assert "validation/loss" in events.Tags()["scalars"]
     shown = {tag.split("/")[1] for tag in events.Tags()["images"]}
     assert shown == {"reconstructions", "features"}
+
+
+def test_what_is_watched_is_what_the_convolution_gave() -> None:
+    """Though the activation after it works in place."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.LeakyReLU(inplace=True))
+    x = torch.randn(1, 1, 4, 4)
+    with torch.no_grad(), watching(model) as seen:
+        model(x)
+        assert torch.equal(seen[0], model[0](x)) and bool((seen[0] < 0).any())
 
 
 def test_invalid_samples_are_left_out_of_the_loss(tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ def split_by_name(paths: list[Path], fraction: float) -> tuple[list[Path], list[
 def load_image(path: Path, data: DataConfig) -> np.ndarray | None:
     """Decode to (H, W, 3) uint8; or, as `data` has 16 bits, to (H, W, 1) float32.
 
-    Of depth maps (`invalid = 0`) holes, and what is over the maximum, are filled as the
-    codec does it; a file that cannot be used is logged and gives None.
+    Of depth maps (`invalid = 0`) holes are filled as the codec does it. What is over the
+    maximum counts as a hole here, so that it is not learned; the codec keeps such readings,
+    up to twice the maximum. A file that cannot be used is logged and gives None.
     """
     try:
         samples = load(path, data)
