@@ -91,6 +91,23 @@ def naming(name: str | None) -> Iterator[None]:
 
 
 @contextmanager
+def needing(extra: str, what: str) -> Iterator[None]:
+    """Around imports: turn a missing package into an error that names the extra.
+
+    Args:
+        extra: of aecodec, which brings the package.
+        what: what cannot be done without it, the beginning of the message.
+    """
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "a package").partition(".")[0].replace("_", "-")
+        raise MissingDependencyError(
+            f"{what} needs {package}: pip install 'aecodec[{extra}]'"
+        ) from error
+
+
+@contextmanager
 def in_chunk(number: int) -> Iterator[None]:
     """Say of damage which chunk it is in."""
     try:

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import MissingDependencyError
+from .errors import needing
 from .output import write_bytes
 
 if TYPE_CHECKING:
@@ -37,13 +37,9 @@ def new_figure(width: float, height: float, title: str) -> Figure:
     Raises:
         MissingDependencyError: Matplotlib is not installed.
     """
-    try:
+    with needing("explore", "drawing"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"drawing needs {error.name}: pip install 'aecodec[explore]'"
-        ) from error
     figure = Figure(figsize=(width, min(height, _LONGEST)), layout="constrained")
     FigureCanvasAgg(figure)
     lines = textwrap.wrap(title, max(20, int(width * 10.5)), break_on_hyphens=False)

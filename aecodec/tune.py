@@ -7,13 +7,11 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AecError, MissingDependencyError, TrainingError, one_line
+from .errors import AecError, MissingDependencyError, TrainingError, needing, one_line
 from .train.config import TrainConfig
 from .tune_space import Parameter, apply, metrics, parameters
 from .tune_study import (
@@ -62,17 +60,6 @@ class Tuned:
     failed: int
 
 
-@contextmanager
-def needs_tune() -> Iterator[None]:
-    """Around imports: turn a missing package into an error that names the extra."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"tuning needs {error.name}: pip install 'aecodec[tune]'"
-        ) from error
-
-
 def tune(
     config: TrainConfig | Path | str,
     data: Path | str,
@@ -111,7 +98,7 @@ def tune(
         OutputError: the folder cannot be written to.
         MissingDependencyError: the extra `aecodec[tune]` is not installed.
     """
-    with needs_tune():
+    with needing("tune", "tuning"):
         import optuna
     from .model.precision import find_device
     from .train.files import find_images
