@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
-from aecodec.errors import MissingDependencyError, WorkerError
+from aecodec.errors import WorkerError, needing
 from aecodec.processes import Lost
 
 PATIENCE = 10.0  # seconds for the scheduler to answer
@@ -37,12 +37,8 @@ def run(
         WorkerError: the scheduler does not answer, or the cluster cannot run the function.
         MissingDependencyError: Dask is not installed.
     """
-    try:
+    with needing("distributed", "a Dask cluster"):
         from distributed import Client
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a Dask cluster needs Dask: pip install 'aecodec[distributed]'"
-        ) from error
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -26,6 +26,7 @@ files) and the cause.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -90,6 +91,23 @@ def naming(name: str | None) -> Iterator[None]:
 
 
 @contextmanager
+def needing(extra: str, what: str) -> Iterator[None]:
+    """Around imports: turn a missing package into an error that names the extra.
+
+    Args:
+        extra: of aecodec, which brings the package.
+        what: what cannot be done without it, the beginning of the message.
+    """
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "a package").partition(".")[0].replace("_", "-")
+        raise MissingDependencyError(
+            f"{what} needs {package}: pip install 'aecodec[{extra}]'"
+        ) from error
+
+
+@contextmanager
 def in_chunk(number: int) -> Iterator[None]:
     """Say of damage which chunk it is in."""
     try:
@@ -102,6 +120,11 @@ def in_chunk(number: int) -> Iterator[None]:
 def cause_of(error: OSError) -> str:
     """What went wrong, in words, without the errno and the file's name."""
     return (error.strerror or str(error)).lower()
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without line breaks; other spaces may be those of a file's name."""
+    return re.sub(r"\s*[\r\n]\s*", " ", str(error).strip("\r\n")) or type(error).__name__
 
 
 class SignatureError(FormatError):

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import MissingDependencyError
+from .errors import needing
 from .output import write_bytes
 
 if TYPE_CHECKING:
@@ -37,13 +37,9 @@ def need_matplotlib() -> None:
     Raises:
         MissingDependencyError: Matplotlib is not installed.
     """
-    try:
+    with needing("explore", "drawing"):
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"drawing needs {error.name}: pip install 'aecodec[explore]'"
-        ) from error
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from numbers import Real
+from typing import Any
 
 from .errors import InputError
 from .layout import DEPTH_MARGIN, MAX_ERROR, QUALITY_MAX, QUALITY_STEPS
@@ -126,6 +127,27 @@ def quality_from_index(index: int) -> float:
 def prior_row(index: int) -> int:
     """Row of the ẑ tables for a stored quality: the nearest anchor, 0 to 7."""
     return (index + QUALITY_STEPS // 2) // QUALITY_STEPS
+
+
+def rows_around(index: int, rows: int) -> tuple[int, int]:
+    """Of `rows` anchors the one below a stored quality, and how far the next counts, of 512."""
+    low = min(index // QUALITY_STEPS, rows - 2)
+    return low, index - low * QUALITY_STEPS
+
+
+def mixed_row(table: Any, index: int) -> Any:
+    """A table's row at a stored quality, interpolated in integers, as decoding depends on it.
+
+    Args:
+        table: (8, ...) int64, an array or a tensor, below 2^53.
+        index: stored quality, 0 to 3584.
+
+    Returns:
+        The row, (...) int64, rounded to the nearest, halves up.
+    """
+    low, part = rows_around(index, len(table))
+    mixed = table[low] * (QUALITY_STEPS - part) + table[low + 1] * part
+    return (mixed + QUALITY_STEPS // 2) // QUALITY_STEPS  # floors, of negative ones too
 
 
 def size_index(size_at: Callable[[int], int], target: int) -> int:

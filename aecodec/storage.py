@@ -25,6 +25,7 @@ from aecodec.errors import (
     MissingDependencyError,
     OutputError,
     cause_of,
+    needing,
 )
 from aecodec.output import unfinished_tag
 
@@ -271,13 +272,12 @@ def _system(name: str) -> tuple[Any, str]:
         MissingDependencyError: fsspec, or what it needs for this kind of URL, is missing.
         InputError: no such kind.
     """
-    try:
+    with needing("distributed", f"{name}: a URL"):
         from fsspec.core import url_to_fs
-
+    try:
         system, path = url_to_fs(name)
-    except ImportError as error:
-        hint = "pip install 'aecodec[distributed]'" if error.name == "fsspec" else str(error)
-        raise MissingDependencyError(f"{name}: {hint}") from error
+    except ImportError as error:  # fsspec says what this kind needs
+        raise MissingDependencyError(f"{name}: {error}") from error
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
     return system, path

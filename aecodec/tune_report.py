@@ -12,6 +12,7 @@ from .figures import COLOURS, new_figure, save, tidy
 from .output import write_bytes
 from .train.config import TrainConfig
 from .tune_space import Parameter, apply
+from .tune_study import best_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -39,7 +40,7 @@ def write_report(
     Raises:
         OutputError: a file cannot be written.
     """
-    best = _best(study)
+    best = best_trial(study)
     if best is not None:
         text = f"# trial {best.number} of a search: {metric} {best.value:.6g}\n"
         found = apply(config, _values(best, space))
@@ -52,13 +53,6 @@ def write_report(
         save(history(study, metric), out / HISTORY)
     if importance:
         save(importance_plot(study, importance, metric), out / IMPORTANCE)
-
-
-def _best(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
-    try:
-        return study.best_trial
-    except ValueError:  # none is complete
-        return None
 
 
 def _values(trial: optuna.trial.FrozenTrial, space: Sequence[Parameter]) -> dict[str, Any]:
@@ -88,7 +82,7 @@ def numbers(
     study: optuna.Study, space: Sequence[Parameter], metric: str, importance: dict[str, float]
 ) -> dict[str, Any]:
     """Everything about the search, for JSON."""
-    best = _best(study)
+    best = best_trial(study)
     return {
         "format": FORMAT,
         "format_version": VERSION,
@@ -173,7 +167,7 @@ def _best_line(axes: Axes, points: list[tuple[int, float]], study: optuna.Study)
 
 def _courses(axes: Axes, study: optuna.Study, metric: str) -> None:
     """Validations by step; the best trial stands out."""
-    best = _best(study)
+    best = best_trial(study)
     labels: set[str] = set()
     for trial in study.trials:
         points = sorted(trial.intermediate_values.items())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,18 @@ def apply(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
         else:
             changed[name] = value
     return TrainConfig.from_dict(changed)
+
+
+def metrics(config: TrainConfig, space: Sequence[Parameter]) -> list[str]:
+    """What validations measure with some of the values of a search space."""
+    from .train.tasks import metrics as measured
+
+    found = dict.fromkeys(measured(config))
+    for one in space:
+        for value in one.extremes():
+            with suppress(TrainingError):  # it may need another value of another key
+                found |= dict.fromkeys(measured(apply(config, {one.key: value})))
+    return list(found)
 
 
 def _entries(tune: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

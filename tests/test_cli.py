@@ -17,7 +17,7 @@ from conftest import ROOT, Run, psnr
 from PIL import Image
 
 import aecodec
-from aecodec.cli import options
+from aecodec.cli import main, options
 from aecodec.cli.main import COMMANDS, exit_code
 from aecodec.container import parse, serialise
 
@@ -407,3 +407,10 @@ def waits_for_a_writer(pid: int) -> bool:
 )
 def test_sizes_for_people(size, text):
     assert options.human(size) == text
+
+
+def test_errors_name_files_as_they_are_called(tmp_path, capsys):
+    name = tmp_path / " two  spaces\tand\na line.png"
+    assert main.run(["compress", str(name)]) == main.EXIT_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/ two  spaces\tand a line.png: " in line

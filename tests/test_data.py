@@ -294,26 +294,26 @@ def test_folders_that_cannot_be_used_say_why(folder: Path, tmp_path: Path) -> No
         return FolderDataset(find_images(root), root, DataConfig.from_dict(dict(options)))
 
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TrainingError, match="empty: no images"):
+    with pytest.raises(InputError, match="empty: no images"):
         used(tmp_path / "empty")
     small = tmp_path / "small"
     save(small / "a.png", pictures.chelsea()[:60, :80])
-    with pytest.raises(TrainingError, match=r"small: none of 1 .*a\.png: 80 x 60 .*100 x 90"):
+    with pytest.raises(InputError, match=r"small: none of 1 .*a\.png: 80 x 60 .*100 x 90"):
         used(small, height=90, width=100, resize="none")
-    with pytest.raises(TrainingError, match=r"a\.png: 8 bits .* bits = 16"):
+    with pytest.raises(InputError, match=r"a\.png: 8 bits .* bits = 16"):
         used(small, bits=16)
     save(small / "a.png", np.ones((9, 9), np.uint16))
-    with pytest.raises(TrainingError, match=r"a\.png: 16 bits .* bits = 8"):
+    with pytest.raises(InputError, match=r"a\.png: 16 bits .* bits = 8"):
         used(small)
     Image.fromarray(np.ones((9, 9), np.float32)).save(small / "b.tif")
     (small / "a.png").unlink()
-    with pytest.raises(TrainingError, match=r"b\.tif: 32 bits"):
+    with pytest.raises(InputError, match=r"b\.tif: 32 bits"):
         used(small, bits=16)
     (small / "b.tif").write_text("")
-    with pytest.raises(TrainingError, match=r"small: none of 1 .*b\.tif"):
+    with pytest.raises(InputError, match=r"small: none of 1 .*b\.tif"):
         used(small)
     mixed = used(folder)
-    with pytest.raises(TrainingError, match=r"pixels.*height and width in \[data\]"):
+    with pytest.raises(InputError, match=r"pixels.*height and width in \[data\]"):
         FolderSource(FolderDataset(_odd(tmp_path), tmp_path, DataConfig()), 2, seed=0).batch_at(0)
     assert len(mixed) == 14
 

@@ -260,6 +260,8 @@ def test_many_classes_are_drawn_too(tmp_path):
         (["weights", "photo", "--out", "none/x.png"], main.EXIT_OUTPUT, "no folder"),
         (["project", "photo", "--out", "x.png"], main.EXIT_INPUT, "--data"),
         (["project", "a.npz", "--out", "x.png"], main.EXIT_INPUT, "a.npz: no such file"),
+        (["project", "a.npz", "--data", "b", "--out", "x.png"], main.EXIT_INPUT, "no --data"),
+        (["cluster", "a.npy", "--limit", "3", "--out", "x.png"], main.EXIT_INPUT, "no --limit"),
         (["curves", "none", "--out", "x.png"], main.EXIT_INPUT, "not a run folder"),
         (["grid", "none.png", "--out", "x.png"], main.EXIT_INPUT, "none.png"),
         (["grid", "a.png", "--region", "1,2", "--out", "x.png"], main.EXIT_USAGE, "X,Y,W,H"),
@@ -274,6 +276,23 @@ def test_bad_input_ends_in_one_line_and_a_code(args, code, message, tmp_path, mo
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_traversal_doubts_latents_of_unknown_origin_once(file, tmp_path, capsys):
+    values = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    np.save(tmp_path / "values.npy", values[:, : load_model(file).config.latent_dim])
+    args = [
+        "--latents",
+        tmp_path / "values.npy",
+        "--steps",
+        2,
+        "-n",
+        1,
+        "--out",
+        tmp_path / "x.svg",
+    ]
+    assert explored_by("traverse", file, *args) == 0
+    assert capsys.readouterr().err.count("the latents are those of values") == 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)

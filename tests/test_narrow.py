@@ -166,7 +166,10 @@ def test_narrower_release_weights_are_where_training_starts(tmp_path: Path, run:
     assert run(*arguments).returncode != 0  # it exists
     foreign = tmp_path / "foreign.toml"
     foreign.write_text(config.read_text().replace("hyper_channels = ", "hyper_channels = 1"))
-    refused = run("narrow", release, foreign, "--data", images, "--out", tmp_path / "no")
+    named = run("narrow", release, config, "--data", images, "--out", tmp_path / "start.pt")
+    assert named.returncode == 6
+    assert "start.pt: weights files are called .safetensors" in named.stderr
+    refused = run("narrow", release, foreign, "--data", images, "--out", f"{start}-2.safetensors")
     assert refused.returncode != 0
     assert "foreign.toml: only inner widths may differ; hyper_channels" in refused.stderr
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Run, psnr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from PIL import Image
 import aecodec
 from aecodec.errors import InputError
 from aecodec.rate import (
+    mixed_row,
     prior_row,
     psnr_index,
     quality_from_index,
@@ -125,3 +127,19 @@ def test_on_the_command_line(photo_file: Path, tmp_path: Path, run: Run) -> None
     assert done.returncode == 3
     assert "out of reach" in done.stderr
     assert 8910 <= out.stat().st_size <= 9000
+
+
+def test_rows_are_mixed_in_integers() -> None:
+    """Golden: what is decoded depends on it, of negative numbers too, in arrays and tensors."""
+    table = np.array([[-7, 3 * row * row - 40, -(2**30) // (row + 1)] for row in range(8)])
+    golden = {
+        0: [-7, -40, -1073741824],
+        255: [-7, -39, -806354944],
+        256: [-7, -38, -805306368],
+        257: [-7, -38, -804257792],
+        3071: [-7, 68, -153441622],
+        3584: [-7, 107, -134217728],
+    }
+    for quality, row in golden.items():
+        assert mixed_row(table, quality).tolist() == row
+        assert mixed_row(torch.from_numpy(table), quality).tolist() == row

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,13 @@ from train_files import HYPERPRIOR, write_config, write_images
 
 from aecodec.codec import Codec
 from aecodec.container import parse
-from aecodec.errors import OutputError, TrainingError
+from aecodec.errors import (
+    InputError,
+    OutputError,
+    TrainingError,
+    UnknownModelError,
+    WeightsError,
+)
 from aecodec.model.config import ModelConfig
 from aecodec.model.likelihood import gaussian_bits
 from aecodec.train.config import TrainConfig
@@ -29,7 +36,7 @@ from aecodec.train.muon import orthogonalise
 from aecodec.train.patches import PatchSource, load_image, split_by_name
 from aecodec.train.prepare import DataConfig
 from aecodec.train.tables import frequencies
-from aecodec.train.tasks.hyperprior import draw_qualities
+from aecodec.train.tasks.hyperprior import HyperpriorTask, draw_qualities
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +131,9 @@ def test_bad_folders_say_what_is_wrong(images: Path, tmp_path: Path, run: Run) -
     empty = tmp_path / "empty"
     empty.mkdir()
     done = run("train", config_file(tmp_path, 5), "--data", empty, "--out", tmp_path / "run")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "no images" in done.stderr
-    with pytest.raises(TrainingError, match="at least 512"):
+    with pytest.raises(InputError, match="at least 512"):
         PatchSource(list(images.glob("*.png")), 512, {}, torch.device("cpu"), 0)
 
 
@@ -178,7 +185,7 @@ def test_tables_are_counted_on_what_can_be_used(trained: Path, tmp_path: Path) -
     folder.mkdir()
     for i in range(8):  # some are held out
         Image.new("RGB", (40, 12)).save(folder / f"flat-{i}.png")
-    with pytest.raises(TrainingError, match=r"none of \d images"):
+    with pytest.raises(InputError, match=rf"{folder}: none of \d images"):
         export(trained, folder, weights, description="")
     assert not weights.exists()
     for i in range(8):
@@ -236,6 +243,25 @@ def test_frequencies_are_whole_and_sum_to_one() -> None:
     assert table.min() == 1
 
 
+def test_each_validation_image_counts_alike(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine of them are a batch of eight and one of one."""
+    task = trainer.task
+    assert isinstance(task, HyperpriorTask)
+    task.validation = [torch.zeros(8, 3, 64, 64), torch.ones(1, 3, 64, 64)]
+
+    def loss(model: object, batch: Any, step: int | None) -> Any:
+        each = batch[0].mean(dim=(1, 2, 3))
+        return each.mean(), {"bpp": each, "mse": each}
+
+    monkeypatch.setattr(task, "loss", loss)
+    found = task.validate()
+    assert found["loss"] == pytest.approx(1 / 9)
+    assert found["bpp/0.5"] == pytest.approx(1 / 9)
+    assert set(found) == set(task.metrics(trainer.config))
+
+
 def test_configs_survive_their_own_json() -> None:
     config = ModelConfig(latent_channels=64, context_blocks=(1, 2))
     assert ModelConfig.from_json(config.to_json()) == config
@@ -286,9 +312,9 @@ def test_a_run_starts_from_a_smaller_model(trained: Path, images: Path, tmp_path
     torch.testing.assert_close(*bits)
     with pytest.raises(TrainingError, match="scale_context"):
         without.start(trained / "last.safetensors")
-    with pytest.raises(TrainingError, match="not a usable weights file"):
+    with pytest.raises(WeightsError, match="not a usable weights file"):
         without.start(tmp_path / "config.toml")
-    with pytest.raises(TrainingError, match=r"neither best\.safetensors nor last"):
+    with pytest.raises(UnknownModelError, match=r"neither best\.safetensors nor last"):
         without.start(tmp_path)
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from train_files import BOTTLENECK, HYPERPRIOR, write_config, write_images
 
-from aecodec.errors import InputError, MissingDependencyError, TrainingError
+from aecodec.errors import InputError, MissingDependencyError, OutputError, TrainingError
 from aecodec.model.families import load_model
+from aecodec.train.board import watching
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
 from aecodec.train.run import train
@@ -141,6 +143,15 @@ def test_tensorboard_has_numbers_and_pictures(text: str, images: Path, tmp_path:
     assert shown == {"reconstructions", "features"}
 
 
+def test_what_is_watched_is_what_the_convolution_gave() -> None:
+    """Though the activation after it works in place."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.LeakyReLU(inplace=True))
+    x = torch.randn(1, 1, 4, 4)
+    with torch.no_grad(), watching(model) as seen:
+        model(x)
+        assert torch.equal(seen[0], model[0](x)) and bool((seen[0] < 0).any())
+
+
 def test_invalid_samples_are_left_out_of_the_loss(tmp_path: Path) -> None:
     """A depth map with holes trains as well as one without."""
     folder = tmp_path / "depth"
@@ -192,19 +203,19 @@ def test_datasets_that_cannot_be_trained_on(tmp_path: Path, config: TrainConfig)
         folder.mkdir()
     for i in range(8):
         Image.fromarray(np.full((80, 80), 1000 + i, np.uint16)).save(deep / f"{i}.png")
-    with pytest.raises(TrainingError, match="no images in it"):
+    with pytest.raises(InputError, match="empty: no images in it"):
         train(config, empty, tmp_path / "run")
-    with pytest.raises(TrainingError, match="16"):
+    with pytest.raises(InputError, match="16"):
         train(config, deep, tmp_path / "run")
     photos = TrainConfig.load(write_config(tmp_path, HYPERPRIOR, 5))
-    with pytest.raises(TrainingError, match="8 bits a sample and at least 64 pixels"):
+    with pytest.raises(InputError, match=r"deep: none of 5 .* 8 bits a sample and at least 64"):
         train(photos, deep, tmp_path / "run")
     with pytest.raises(InputError, match="device 'abacus' cannot be used"):
         train(photos, deep, tmp_path / "run", device="abacus")
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").touch()  # of a run that was killed early
-    with pytest.raises(TrainingError, match=r"metrics\.jsonl exists"):
+    with pytest.raises(OutputError, match=r"metrics\.jsonl exists"):
         train(photos, deep, tmp_path / "run")
 
 

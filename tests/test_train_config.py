@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from train_files import BOTTLENECK, HYPERPRIOR, write_config
 
-from aecodec.errors import TrainingError
+from aecodec.errors import InputError, TrainingError
 from aecodec.model.bottleneck_config import BottleneckConfig
 from aecodec.model.config import ModelConfig
 from aecodec.train import toml
@@ -83,6 +83,10 @@ def test_the_size_of_images_is_said_once() -> None:
         ("[model]\nsynthesis_inner = [48]", "synthesis_inner must have 2 entries"),
         ('family = "bottleneck"\npatch = 128', "'patch' is for the family hyperprior"),
         ("[data]\nheight = 64\nwidth = 64", r"'height' in .data. is for the family bottleneck"),
+        ("[data]\nbits = 16\nmaximum = 10000", "'maximum' in .data. is 10000.*invalid = 0"),
+        ("[data]\nmaximum = 200", "'maximum' in .data. is 200.*it is 255"),
+        ("[data]\nbits = 16\ninvalid = 65535", "'invalid' in .data. is 65535.*bits = 16"),
+        ("[data]\ninvalid = 0", "'invalid' in .data. is 0.*bits = 16"),
         ("[loss]\nkl = 1.0", "variational = true"),
         ("[loss]\nmse = 0.0", "a weight over 0"),
         ("[loss]\nmse = -1.0", "must not be negative"),
@@ -99,11 +103,21 @@ def test_mistakes_are_named(text: str, message: str, tmp_path: Path) -> None:
     assert str(caught.value).startswith(str(path))
 
 
+def test_the_hyperprior_takes_the_scales_that_files_are_coded_at() -> None:
+    for data in (
+        {"bits": 8, "maximum": 255},
+        {"bits": 16},
+        {"bits": 16, "maximum": 5000, "invalid": 0},
+    ):
+        assert TrainConfig.from_dict({"data": data}).data.bits == data["bits"]
+    TrainConfig.from_dict({"family": "bottleneck", "data": {"maximum": 200, "invalid": 7}})
+
+
 def test_files_that_are_no_configs_are_named(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"missing\.toml: cannot be read"):
+    with pytest.raises(InputError, match=r"missing\.toml: cannot be read"):
         TrainConfig.load(tmp_path / "missing.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TrainingError, match=r"bytes\.toml: not a text file"):
+    with pytest.raises(InputError, match=r"bytes\.toml: not a text file"):
         TrainConfig.load(tmp_path / "bytes.toml")
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from train_files import BOTTLENECK, HYPERPRIOR, write_config, write_images
 
 from aecodec.cli import main
-from aecodec.errors import TrainingError
+from aecodec.errors import OutputError, TrainingError, WeightsError
 from aecodec.train import checkpoint
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
@@ -226,7 +226,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync" if when == "write" else "replace", full)
-    with pytest.raises(TrainingError, match=r"last\.safetensors: no space left on device"):
+    with pytest.raises(OutputError, match=r"last\.safetensors: no space left on device"):
         trainer.save()
     assert path.read_bytes() == kept
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["last.safetensors"]
@@ -257,10 +257,15 @@ def test_an_optimiser_that_did_not_make_the_checkpoint_is_refused(
         other.resume(path)
     shape = dataclasses.replace(config.model, latent_dim=9)
     other = Trainer(dataclasses.replace(config, model=shape), images, tmp_path / "run")
-    with pytest.raises(TrainingError, match="does not fit this model"):
+    named = r"last\.safetensors: does not fit this model: \w+\.weight is \(.*8.*\), not \(.*9.*\)$"
+    with pytest.raises(TrainingError, match=named):
+        other.resume(path)
+    plain = dataclasses.replace(config.model, norm="none")
+    other = Trainer(dataclasses.replace(config, model=plain), images, tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"does not fit this model: it has \w+\."):
         other.resume(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(TrainingError, match="not a usable checkpoint"):
+    with pytest.raises(WeightsError, match="not a usable checkpoint"):
         trainer.resume(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,17 +14,18 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import ROOT
 from PIL import Image
 
 from aecodec.cli.tune import command
-from aecodec.errors import TrainingError
+from aecodec.errors import InputError, TrainingError
 from aecodec.model.families import load_model
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
 from aecodec.tune import Tuned, tune
-from aecodec.tune_space import apply, parameters
+from aecodec.tune_space import apply, metrics, parameters
 
 TINY: dict[str, Any] = {
     "family": "bottleneck",
@@ -180,6 +182,37 @@ def test_a_search_goes_on(images: Path, tmp_path: Path) -> None:
         tune(tiny(), images, tmp_path, trials=4, metric="mse")
 
 
+def test_metrics_are_known_before_training(images: Path, tmp_path: Path) -> None:
+    variational = {"variational": True, **TINY["model"]}
+    config = tiny(model=variational, loss={"kl": 0.1, "ms_ssim": 0.0})
+    assert set(Trainer(config, images, tmp_path).validate()) == set(metrics(config, ()))
+    space = parameters(tiny(tune={"model.variational": {"choices": [False, True]}}))
+    assert "kl" not in metrics(tiny(), ()) and "kl" in metrics(tiny(), space)
+    space = parameters(tiny(tune={"loss.ms_ssim": {"low": 0, "high": 1}}))
+    assert "ms_ssim" in metrics(tiny(), space)
+
+
+def test_a_search_that_came_to_nothing_keeps_no_folder(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", lambda trainer: {"loss": torch.tensor(math.nan)})
+        with pytest.raises(TrainingError, match="all 2 trials failed"):
+            tune(tiny(), images, tmp_path, trials=2)
+    (tmp_path / "trials" / "0000" / "metrics.jsonl").touch()  # of a trial that got so far
+    found = tune(tiny(batch=3), images, tmp_path, trials=1, metric="psnr")
+    assert (found.completed, found.failed, found.best_trial) == (1, 0, 0)
+    assert json.loads((tmp_path / "trials.json").read_text())["direction"] == "maximize"
+
+
+def test_a_device_that_cannot_be_used_stops_before_the_first_trial(
+    images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="device 'meta' cannot be used"):
+        tune(tiny(), images, tmp_path / "search", trials=1, device="meta")
+    assert not (tmp_path / "search").exists()
+
+
 def test_no_trial_begins_after_the_time(images: Path, tmp_path: Path) -> None:
     assert tune(tiny(), images, tmp_path, trials=5, timeout=1e-9).completed == 0
     assert not (tmp_path / "best.toml").exists()
@@ -312,10 +345,12 @@ def test_what_cannot_be_searched(images: Path, tmp_path: Path) -> None:
         ({"trials": 0}, "at least 1"),
         ({"pruner": "mean"}, "one of median, hyperband, none"),
         ({"data": tmp_path / "empty"}, "no images"),
-        ({"metric": "psnrr"}, "no 'psnrr' among .*psnr"),
+        ({"metric": "psnrr"}, "unknown metric 'psnrr'; did you mean 'psnr'"),
+        ({"metric": "step"}, "unknown metric 'step'.* loss, psnr, mse, l1$"),
         ({"config": tiny(tune={"loss.l1": {"low": 0, "high": 1}})}, "choose another metric"),
         ({"config": tiny(data={"validation": 0.0})}, "no validation images"),
         ({"out": tmp_path / "damaged"}, "study.db: cannot be used"),
     ):
-        with pytest.raises(TrainingError, match=message):
+        kind = InputError if "data" in options else TrainingError
+        with pytest.raises(kind, match=message):
             search(**{**options, "out": options.get("out", tmp_path / message[:4])})

@@ -22,7 +22,6 @@ from aecodec.errors import (
     InputError,
     ModelError,
     ModelMismatchError,
-    TrainingError,
     UnknownModelError,
     UnsupportedImageError,
     WeightsError,
@@ -298,13 +297,13 @@ def test_weights_of_elements_are_those_of_the_jacobian(trained: Trained) -> None
 
 def test_export_refusals(trained: Trained, tmp_path: Path) -> None:
     target = tmp_path / "x.safetensors"
-    with pytest.raises(InputError, match="no deadzone"):
+    with pytest.raises(InputError, match=rf"{trained.run}: the family bottleneck has no deadzone"):
         export(trained.run, trained.images, target, description="", deadzone=0.5)
     run = tmp_path / "run"
     run.mkdir()
     model = BottleneckAutoencoder(BottleneckConfig(**TINY))
     checkpoint(run / "last.safetensors", model, height=8, width=8)
-    with pytest.raises(TrainingError, match="do not fit the model"):
+    with pytest.raises(InputError, match="do not fit the model"):
         export(run, trained.images, target, description="")
     assert not target.exists()
 

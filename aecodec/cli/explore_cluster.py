@@ -49,7 +49,9 @@ def command(
     from aecodec import explore
 
     shared.prepare(out, force)
-    table = shared.load_latents(source, data, limit=limit, test_files=test_files, device=device)
+    (table,) = shared.load_latents(
+        [source], data, limit=limit, test_files=test_files, device=device
+    )
     found = explore.cluster(table, k, method=method, seed=seed)
     if found.ari is not None:
         shared.say(f"{len(found.centres)} clusters: ARI {found.ari:.3f}, NMI {found.nmi:.3f}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,15 +78,30 @@ def load_model(name: str, device: str) -> LatentModel:
 
 
 def load_latents(
-    source: str, data: Path | None, *, limit: int | None, test_files: Path | None, device: str
+    sources: Sequence[str],
+    data: Path | None,
+    *,
+    limit: int | None,
+    test_files: Path | None,
+    device: str,
+) -> list[Latents]:
+    """Latents from files, or of the images of a folder by models."""
+    if all(source.lower().endswith(LATENTS) for source in sources):
+        given = {"--data": data, "--limit": limit, "--test-files": test_files}
+        for option, value in given.items():
+            if value is not None:
+                raise InputError(f"{sources[0]}: is a file of latents, which takes no {option}")
+    return [_latents(source, data, limit, test_files, device) for source in sources]
+
+
+def _latents(
+    source: str, data: Path | None, limit: int | None, test_files: Path | None, device: str
 ) -> Latents:
-    """Latents from a file, or of the images of a folder by a model."""
     from aecodec import explore
 
-    if not source.lower().endswith(LATENTS):
-        note_unseen(source, test_files)
     if source.lower().endswith(LATENTS):
         return explore.Latents.load(Path(source))
+    note_unseen(source, test_files)
     if data is None:
         raise InputError(
             f"{source}: is taken for a model, which needs a folder of images (--data); files of "

@@ -54,9 +54,6 @@ def command(
     shared.prepare(out, force)
     if len(sources) > 2:
         raise InputError(f"{len(sources)} sources do not fit side by side; give one or two")
-    tables = [
-        shared.load_latents(source, data, limit=limit, test_files=test_files, device=device)
-        for source in sources
-    ]
+    tables = shared.load_latents(sources, data, limit=limit, test_files=test_files, device=device)
     found = explore.project(tables, method, seed=seed, perplexity=perplexity, neighbours=neighbours)
     shared.finish(found, out, force, as_json)

@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from aecodec._version import __version__
-from aecodec.errors import AecError, FormatError, InputError, ModelError, OutputError
+from aecodec.errors import AecError, FormatError, InputError, ModelError, OutputError, one_line
 
 #: Name -> what the list of commands says. The module `aecodec.cli.<name>` holds the command.
 COMMANDS = {
@@ -125,8 +125,7 @@ def note(text: str) -> str:
 
 def report(error: Exception) -> None:
     """Write an error as one line to stderr."""
-    cause = " ".join(str(error).split()) or type(error).__name__
-    click.echo(f"aecodec: error: {cause}", err=True)
+    click.echo(f"aecodec: error: {one_line(error)}", err=True)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

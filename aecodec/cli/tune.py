@@ -53,7 +53,7 @@ Examples:
     default="loss",
     show_default=True,
     metavar="NAME",
-    help="What is optimised: a key of metrics.jsonl, such as psnr.",
+    help="What is optimised, of what validations measure, such as psnr.",
 )
 @click.option(
     "--pruner",

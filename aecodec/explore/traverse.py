@@ -144,7 +144,6 @@ def _start(model: LatentModel, image: Path | None, latents: Latents | None) -> t
     if model.image_shape is None:
         raise InputError(f"{model.info.name}: takes images of any size: give one to start from")
     if latents is not None:
-        _check(model, latents, latents.vectors.shape[1])
         return torch.from_numpy(latents.vectors.mean(axis=0, keepdims=True)), "the mean latent"
     dimensions = int(getattr(model.config, "latent_dim", 0))
     return torch.zeros(1, dimensions), "zero"

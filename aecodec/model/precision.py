@@ -16,13 +16,18 @@ def find_device(name: str) -> torch.device:
     """The device of a name: "cpu", "cuda", ...
 
     Raises:
-        InputError: torch does not know it, or cannot use it here.
+        InputError: torch does not know it, or cannot compute on it here.
     """
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        cause = str(error).splitlines()[0]
+    except RuntimeError as error:
+        raise InputError(f"device '{name}' cannot be used: torch knows no such device") from error
+    try:
+        torch.zeros(1, device=device).item()  # "meta" makes tensors, but without values
+    except (RuntimeError, AssertionError, ImportError) as error:
+        cause = "this torch cannot compute on it"
+        if device.type == "cuda":  # of which it says why; of others it prints paragraphs
+            cause = str(error).partition("\n")[0].partition(". ")[0]
         raise InputError(f"device '{name}' cannot be used: {cause}") from error
     return device
 

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..layout import QUALITY_STEPS
+from ..rate import mixed_row
 from .blocks import spread
-from .config import QUALITY_ROWS, SCALE_LEVELS
+from .config import SCALE_LEVELS
 from .passes import from_cells, passes_of, slots, slots_of, to_cells
 from .scale_integers import FixedPoint, coding_passes, fixed_point, largest_sum
 
@@ -227,8 +227,5 @@ def _activate(total: Tensor, form: FixedPoint) -> Tensor:
 
 def _offset(rows: Tensor, quality: int, shift: int, dtype: torch.dtype) -> Tensor:
     """Row interpolated in integers, and half of what is shifted out: (1, out, 1, 1)."""
-    low = min(quality // QUALITY_STEPS, QUALITY_ROWS - 2)
-    part = quality - low * QUALITY_STEPS
-    mixed = rows[low].long() * (QUALITY_STEPS - part) + rows[low + 1].long() * part
-    row = torch.div(mixed + QUALITY_STEPS // 2, QUALITY_STEPS, rounding_mode="floor")
+    row: Tensor = mixed_row(rows.long(), quality)
     return (row + (1 << (shift - 1))).to(dtype)[None, :, None, None]

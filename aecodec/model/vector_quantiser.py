@@ -15,6 +15,7 @@ from torch import Tensor
 from ..entropy import ChunkDecoder
 from ..layout import QUALITY_STEPS
 from ..parallel import Beside, at_once
+from ..rate import mixed_row, rows_around
 from .config import QUALITY_ROWS, SCALE_LEVELS
 from .quantiser import Symbols
 
@@ -51,14 +52,12 @@ class VectorQuantiser:
 
     def index(self, quality: int) -> NDArray[np.uint8]:
         """Scale indices (D, 1, 1) at a stored quality, interpolated in integers."""
-        low, part = _row(quality)
-        mixed = self._index[low] * (QUALITY_STEPS - part) + self._index[low + 1] * part
-        index: NDArray[np.uint8] = ((mixed + QUALITY_STEPS // 2) // QUALITY_STEPS).astype(np.uint8)
+        index: NDArray[np.uint8] = mixed_row(self._index, quality).astype(np.uint8)
         return index.reshape(-1, 1, 1)
 
     def step(self, quality: int) -> Tensor:
         """Steps (D,) float32 at a stored quality: their logarithms are interpolated."""
-        low, part = _row(quality)
+        low, part = rows_around(quality, QUALITY_ROWS)
         return self._log_step[low].lerp(self._log_step[low + 1], part / QUALITY_STEPS).exp()
 
     def quantise(self, y: Tensor, quality: int, beside: Beside = at_once) -> Symbols:
@@ -84,9 +83,3 @@ class VectorQuantiser:
 
     def _symbols(self, q: NDArray[np.int32], index: NDArray[np.uint8]) -> Symbols:
         return Symbols(np.zeros((0, 1, 1), np.int32), q, index, np.zeros_like(index))
-
-
-def _row(quality: int) -> tuple[int, int]:
-    """The row below a stored quality, and how far the next one counts, of 512."""
-    low = min(quality // QUALITY_STEPS, QUALITY_ROWS - 2)
-    return low, quality - low * QUALITY_STEPS

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UnknownModelError, WeightsError, cause_of
+from ..errors import OutputError, UnknownModelError, WeightsError, cause_of
 from ..output import write_bytes
 
 if TYPE_CHECKING:
@@ -115,6 +115,16 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         raise UnknownModelError(f"{path}: weights files are called .safetensors")
     known = ", ".join(files) or "none"
     raise UnknownModelError(f"no model named '{model}' is installed (installed: {known})")
+
+
+def check_target(path: Path) -> None:
+    """See, before the work, that a weights file will be taken for one.
+
+    Raises:
+        OutputError: by its name it would not be.
+    """
+    if path.suffix != ".safetensors":
+        raise OutputError(f"{path}: weights files are called .safetensors")
 
 
 def read_info(path: Path) -> ModelInfo:

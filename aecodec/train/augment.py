@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..errors import MissingDependencyError, TrainingError
+from ..errors import TrainingError, needing
 from .prepare import DataConfig, Window, centre
 from .sections import typed
 
@@ -98,14 +98,8 @@ class AugmentConfig:
 
 
 def _kornia() -> Any:
-    try:
+    with needing("train", f"{' or '.join(_FROM_KORNIA)} in [augment]"):
         import kornia
-    except ImportError as error:
-        wanted = ", ".join(_FROM_KORNIA)
-        raise MissingDependencyError(
-            f"{error.name} is not installed; {wanted} in [augment] need: "
-            "pip install 'aecodec[train]'"
-        ) from error
     return kornia
 
 

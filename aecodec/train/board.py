@@ -83,7 +83,7 @@ def watching(model: nn.Module) -> Iterator[list[Tensor]]:
         return
 
     def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
-        seen.append(output.detach())
+        seen.append(output.detach().clone())  # activations work in place
 
     handle = layers[len(layers) // 4].register_forward_hook(keep)
     try:

@@ -7,7 +7,7 @@ Tensors: `model.*` and `ema.*`, each a complete state dict of the model; `rng.*`
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
-from ..errors import OutputError, TrainingError
+from ..errors import TrainingError, UnknownModelError, WeightsError
+from ..model.weights import part
 from ..output import write_bytes
 from .ema import MovingAverage
 
@@ -40,7 +41,7 @@ def save(
         meta: anything JSON can hold.
 
     Raises:
-        TrainingError: the file cannot be written, as on a full disk; what was there stays.
+        OutputError: the file cannot be written, as on a full disk; what was there stays.
     """
     tensors: dict[str, Tensor] = {}
     names = {id(p): name for name, p in model.named_parameters()}
@@ -58,26 +59,26 @@ def save(
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    try:
-        write_bytes(path, as_bytes(copies, {"aecodec": json.dumps(meta)}), overwrite=True)
-    except OutputError as error:
-        raise TrainingError(f"cannot be written: {error}") from error
+    write_bytes(path, as_bytes(copies, {"aecodec": json.dumps(meta)}), overwrite=True)
 
 
 def read_meta(path: Path) -> dict[str, Any]:
     """The metadata of a checkpoint.
 
     Raises:
-        TrainingError: the file is missing, damaged, or not a checkpoint.
+        UnknownModelError: there is no such file.
+        WeightsError: it is damaged, or not a checkpoint.
     """
+    if not path.is_file():
+        raise UnknownModelError(f"{path}: no such checkpoint")
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("aecodec")
         if text is None:
-            raise TrainingError(f"{path}: not a checkpoint: it holds no state of training")
+            raise WeightsError(f"{path}: not a checkpoint: it holds no state of training")
         meta = json.loads(text)
     except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(f"{path}: not a usable checkpoint: {error}") from error
+        raise WeightsError(f"{path}: not a usable checkpoint: {error}") from error
     return dict(meta)
 
 
@@ -91,25 +92,27 @@ def load(
     """Restore everything `save` wrote, in place.
 
     Raises:
-        TrainingError: damaged, or made by a model of another shape.
+        WeightsError: damaged.
+        TrainingError: made by a model of another shape.
     """
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: not a usable checkpoint: {error}") from error
-    params = dict(model.named_parameters())
+        raise WeightsError(f"{path}: not a usable checkpoint: {error}") from error
+    params, state = dict(model.named_parameters()), model.state_dict()
+    check_shapes(path, part(tensors, "model."), state, complete=True)
     try:
         with torch.no_grad():
-            for name, value in model.state_dict().items():
+            for name, value in state.items():
                 value.copy_(tensors[f"model.{name}"])
                 if name in ema.tensors:
                     ema.tensors[name].copy_(tensors[f"ema.{name}"])
         for key, value in tensors.items():
             if key.startswith("optimiser."):
                 _, index, field, name = key.split(".", 3)
-                state = optimisers[int(index)].state[params[name]]
-                state[field] = _as_kept(value, params[name])
+                kept = optimisers[int(index)].state[params[name]]
+                kept[field] = _as_kept(value, params[name])
         if generator is not None:
             generator.set_state(tensors["rng.data"])
         torch.set_rng_state(tensors["rng.default"])
@@ -117,6 +120,33 @@ def load(
         raise TrainingError(f"{path}: does not fit this model: {error}") from error
     if "rng.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["rng.cuda"])
+
+
+def check_shapes(
+    path: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, complete: bool
+) -> None:
+    """See that tensors of a file are a model's.
+
+    Args:
+        path: the file.
+        given: its tensors, by their names in the model.
+        wanted: those of the model.
+        complete: whether the file must have all of them.
+
+    Raises:
+        TrainingError: one is of another shape, or only one of both has it.
+    """
+    cause = "" if given else "it has no weights"
+    unknown, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
+    if unknown:
+        cause = f"it has {unknown[0]}"
+    elif given and missing and complete:
+        cause = f"it lacks {missing[0]}"
+    for name, value in given.items():
+        if not cause and value.shape != wanted[name].shape:
+            cause = f"{name} is {tuple(value.shape)}, not {tuple(wanted[name].shape)}"
+    if cause:
+        raise TrainingError(f"{path}: does not fit this model: {cause}")
 
 
 def _as_kept(value: Tensor, p: nn.Parameter) -> Tensor:

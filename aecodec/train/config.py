@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import TrainingError
+from ..errors import InputError, TrainingError, cause_of
 from ..model.bottleneck_config import BottleneckConfig
 from ..model.config import ModelConfig
 from . import toml
@@ -145,6 +145,8 @@ class TrainConfig:
                 raise TrainingError(
                     f"'{f.name}' in [data] is for the family {BOTTLENECK}, not {HYPERPRIOR}"
                 )
+        if self.family == HYPERPRIOR:
+            _check_scale(self.data)
         if self.loss.kl and not getattr(self.model, "variational", False):
             raise TrainingError("'kl' in [loss] needs a bottleneck with variational = true")
 
@@ -193,18 +195,38 @@ class TrainConfig:
         """Read a TOML file.
 
         Raises:
-            TrainingError: the file is missing, not TOML, or has bad keys.
+            InputError: the file cannot be read.
+            TrainingError: it is not TOML, or has bad keys.
         """
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise TrainingError(f"{path}: cannot be read: {error.strerror}") from error
+            raise InputError(f"{path}: cannot be read: {cause_of(error)}") from error
         except UnicodeDecodeError as error:
-            raise TrainingError(f"{path}: not a text file") from error
+            raise InputError(f"{path}: not a text file") from error
         try:
             return cls.from_dict(toml.loads(text))
         except (ValueError, TrainingError) as error:
             raise TrainingError(f"{path}: {error}") from error
+
+
+def _check_scale(data: DataConfig) -> None:
+    """Refuse a scale of samples that the codec would not code images of the hyperprior at.
+
+    Raises:
+        TrainingError: a maximum or an invalid value, but not of depth; see `aecodec.depth`.
+    """
+    if data.bits == 16 and data.invalid == 0:
+        return
+    for key, given, taken in (
+        ("maximum", data.maximum, 2**data.bits - 1),
+        ("invalid", data.invalid, -1),
+    ):
+        if given != taken:
+            raise TrainingError(
+                f"'{key}' in [data] is {given}, which the family {HYPERPRIOR} takes only of "
+                f"depth, with bits = 16 and invalid = 0; of all else it is {taken}"
+            )
 
 
 def _shared(model: Any, data: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ..errors import InputError, TrainingError
+from ..errors import InputError
 from ..pixels import read_shape
 from ..samples import Samples
 from . import augment as augmentation
@@ -74,7 +74,7 @@ class FolderDataset:
         seed: of these changes.
 
     Raises:
-        TrainingError: no usable images, or one with other bits a sample than `data` says.
+        InputError: no usable images, or one with other bits a sample than `data` says.
         MissingDependencyError: `augment` needs kornia.
     """
 
@@ -105,7 +105,7 @@ class FolderDataset:
                 self.skip(path, str(error))
                 continue
             if bits > 16 or (bits > 8) != (data.bits == 16):
-                raise TrainingError(f"{path}: {wrong_bits(bits, data.bits)}")
+                raise InputError(f"{path}: {wrong_bits(bits, data.bits)}")
             short, long = sorted((data.height, data.width))
             if data.resize == "none" and (min(width, height) < short or max(width, height) < long):
                 wanted = f"{data.width} x {data.height}"
@@ -114,7 +114,7 @@ class FolderDataset:
             kept.append(path)
         if not kept:
             cause = f": {next(iter(self.skipped.values()))}" if self.skipped else ""
-            raise TrainingError(f"{self.root}: none of {len(paths)} images can be used{cause}")
+            raise InputError(f"{self.root}: none of {len(paths)} images can be used{cause}")
         return kept
 
     def skip(self, path: Path, cause: str) -> None:
@@ -156,7 +156,7 @@ class FolderDataset:
         """All images in order, `size` at a time, without those that cannot be read.
 
         Raises:
-            TrainingError: images differ in size.
+            InputError: images differ in size.
         """
         found: list[tuple[int, Sample]] = []
         for index, path in enumerate(self.paths):
@@ -197,14 +197,14 @@ def stack(found: Sequence[tuple[int, Sample]], dataset: FolderDataset) -> Batch:
     """Numbered samples of a dataset as a batch.
 
     Raises:
-        TrainingError: images differ in size.
+        InputError: images differ in size.
     """
     shapes: dict[tuple[int, ...], int] = {}
     for index, sample in found:
         shapes.setdefault(tuple(sample.x.shape[1:]), index)
     if len(shapes) > 1:
         (first, one), (second, other) = list(shapes.items())[:2]
-        raise TrainingError(
+        raise InputError(
             f"{dataset.paths[one]} has {first[1]} x {first[0]} pixels, {dataset.paths[other]} "
             f"{second[1]} x {second[0]}: give height and width in [data]"
         )

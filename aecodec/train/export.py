@@ -8,13 +8,16 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
+from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import InputError, TrainingError
+from ..errors import InputError, naming
+from ..imagefiles import find_images
 from ..layout import QUALITY_STEPS, STRIDE
 from ..model.autoencoder import Autoencoder
 from ..model.bottleneck_config import FAMILY as BOTTLENECK
@@ -22,11 +25,10 @@ from ..model.config import QUALITY_ROWS, ModelConfig
 from ..model.quantiser import Quantiser
 from ..model.scale_head import IntegerScaleHead
 from ..model.scale_integers import quantise
-from ..model.weights import save_weights
+from ..model.weights import check_target, fitting, save_weights
 from . import checkpoint
 from .export_bottleneck import export_bottleneck
 from .export_refined import count_refined
-from .files import find_images
 from .patches import load_image, split_by_name
 from .prepare import DataConfig
 from .tables import (
@@ -54,7 +56,7 @@ def count_symbols(
     """Code images at all quality rows and count residuals by scale index, and ẑ.
 
     Raises:
-        TrainingError: none of the images can be used.
+        InputError: none of the images can be used.
     """
     config = network.config
     y_counts = no_residuals()
@@ -78,7 +80,7 @@ def count_symbols(
             z = np.where(np.abs(s.z) > Z_BOUND, Z_BOUND + 1, s.z) + Z_BOUND
             np.add.at(z_counts[row], (np.broadcast_to(channel, z.shape), z), 1)
     if not z_counts.any():
-        raise TrainingError(f"none of {len(paths)} images can be used to count symbols")
+        raise InputError(f"none of {len(paths)} images can be used to count symbols")
     return y_counts, z_counts
 
 
@@ -106,40 +108,28 @@ def export(
         deadzone: strength of rate-distortion optimised rounding that encoders use.
 
     Raises:
-        TrainingError: the checkpoint or the images cannot be used.
-        OutputError: the file cannot be written.
-        InputError: a deadzone for a family that has none.
+        ModelError: the checkpoint cannot be used.
+        InputError: the images cannot be used; or a deadzone for a family that has none.
+        OutputError: the file cannot be written, or is not called .safetensors.
     """
+    check_target(target)
     path = run / "last.safetensors" if run.is_dir() else run
     meta = checkpoint.read_meta(path)
     if meta["config"].get("family") == BOTTLENECK:
         if deadzone or refined:
-            raise InputError(f"the family {BOTTLENECK} has no deadzone and no efforts")
+            raise InputError(f"{run}: the family {BOTTLENECK} has no deadzone and no efforts")
         return export_bottleneck(run, images, target, description=description, count=count)
-    config = ModelConfig.from_dict(dict(meta["config"]["model"]))
+    network, integers = _rounded(path, meta)
     data = DataConfig.from_dict(dict(meta["config"].get("data", {})))
-    network = Autoencoder(config)
-    with safe_open(path, "pt") as file:
-        names = [k for k in file.keys() if k.startswith("ema.")]  # noqa: SIM118
-        state = {k[len("ema.") :]: file.get_tensor(k) for k in names}
-    # rounded to half precision first, so that the tables fit what will be run
-    state = {k: v.half().float() for k, v in state.items()}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise TrainingError(f"{path}: does not fit its config: {error}") from error
-    network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    integers = quantise(network.scale_head, network.scale_context, config)
     paths, _ = split_by_name(find_images(images), float(meta["config"]["validation_fraction"]))
     paths = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))]
     head = IntegerScaleHead(integers, torch.device("cpu"))
-    y_counts, z_counts = count_symbols(network, head, paths[: count or IMAGES], deadzone, data)
-    tensors = {f"net.{k}": v.half() for k, v in state.items() if not k.startswith("scale_")}
-    tensors |= {f"scale_head.{k}": v for k, v in integers.items()}
-    tensors |= residual_tables(config, y_counts) | hyper_tables(z_counts)
+    with naming(str(images)):
+        counts = count_symbols(network, head, paths[: count or IMAGES], deadzone, data)
+    tensors = _tensors(network, integers, counts)
     training = {k: meta[k] for k in ("step", "patches", "elapsed", "config")}
     about = {
-        "config": config.to_json(),
+        "config": network.config.to_json(),
         "data": json.dumps(dataclasses.asdict(data), sort_keys=True),
         "description": description,
         "deadzone": str(deadzone),
@@ -152,3 +142,32 @@ def export(
             tensors |= count_refined(plain, paths[:refined], data)
     save_weights(target, tensors, about)
     log.info("%s: %.1f MB", target, target.stat().st_size / 1e6)
+
+
+def _rounded(path: Path, meta: dict[str, Any]) -> tuple[Autoencoder, dict[str, Tensor]]:
+    """The network of a checkpoint's moving average, and its scale head in integers.
+
+    Weights are rounded to half precision first, so that the tables fit what will be run.
+
+    Raises:
+        WeightsError: they do not fit their config.
+    """
+    with safe_open(path, "pt") as file:
+        names = [k for k in file.keys() if k.startswith("ema.")]  # noqa: SIM118
+        state = {k[len("ema.") :]: file.get_tensor(k).half().float() for k in names}
+    with fitting(path):
+        network = Autoencoder(ModelConfig.from_dict(dict(meta["config"]["model"])))
+        network.load_state_dict(state)
+    network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, quantise(network.scale_head, network.scale_context, network.config)
+
+
+def _tensors(
+    network: Autoencoder, integers: dict[str, Tensor], counts: tuple[Counts, Counts]
+) -> dict[str, Tensor]:
+    """All tensors of a weights file: network, scale head and tables."""
+    state = {k: v for k, v in network.state_dict().items() if not k.startswith("scale_")}
+    tensors = {f"net.{k}": v.half() for k, v in state.items()}
+    tensors |= {f"scale_head.{k}": v for k, v in integers.items()}
+    y_counts, z_counts = counts
+    return tensors | residual_tables(network.config, y_counts) | hyper_tables(z_counts)

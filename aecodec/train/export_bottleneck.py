@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import TrainingError
+from ..errors import InputError, TrainingError
+from ..imagefiles import find_images
 from ..model.bottleneck import BottleneckAutoencoder
 from ..model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
 from ..model.families import BottleneckModel, load_model
 from ..model.weights import save_weights
 from . import checkpoint
 from .dataset import FolderDataset
-from .files import find_images, split
+from .files import split
 from .prepare import DataConfig
 from .tables import MAX_BOUND, count_residuals, no_residuals, residual_tables
 
@@ -71,8 +72,8 @@ def export_bottleneck(
         count: number of images to look at; None for `IMAGES`.
 
     Raises:
-        TrainingError: the checkpoint or the images cannot be used.
-        WeightsError: the checkpoint does not fit its config.
+        InputError: the images cannot be used.
+        WeightsError: the checkpoint is damaged, or does not fit its config.
         OutputError: the file cannot be written.
     """
     found = load_model(run)
@@ -109,7 +110,8 @@ def measure(model: BottleneckAutoencoder, data: DataConfig, images: Path, count:
     """Run the model on training images.
 
     Raises:
-        TrainingError: there are none, or they do not fit the model.
+        InputError: there are none, or they do not fit the model.
+        TrainingError: what the model makes of them is not finite.
     """
     paths = split(find_images(images), images, data).train
     order = np.random.default_rng(1).permutation(len(paths))[:count]
@@ -119,7 +121,7 @@ def measure(model: BottleneckAutoencoder, data: DataConfig, images: Path, count:
     left = _PROBED
     for batch in tqdm(dataset.batches(_BATCH), desc="measuring", total=-(-len(dataset) // _BATCH)):
         if tuple(batch.x.shape[1:]) != model.config.image_shape:
-            raise TrainingError(
+            raise InputError(
                 f"{images}: images of shape {tuple(batch.x.shape[1:])} do not fit the model, "
                 f"which takes {model.config.image_shape}"
             )

@@ -1,4 +1,4 @@
-"""Which image files a folder has, which class they are of, and which split they belong to."""
+"""Which class image files are of, and which split they belong to."""
 
 from __future__ import annotations
 
@@ -7,22 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import imagefiles
-from ..errors import InputError, TrainingError
 from ..imagefiles import relative
 from .prepare import DataConfig
-
-
-def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder; see `aecodec.imagefiles.find_images`.
-
-    Raises:
-        TrainingError: the folder does not exist or holds no images.
-    """
-    try:
-        return imagefiles.find_images(folder)
-    except InputError as error:
-        raise TrainingError(str(error)) from error
 
 
 class Split(NamedTuple):

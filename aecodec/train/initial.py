@@ -9,10 +9,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..errors import UnknownModelError, WeightsError
 from ..model.autoencoder import Autoencoder
 from ..model.scale_integers import dequantise
 from ..model.weights import CHECKPOINTS, part
+from .checkpoint import check_shapes
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +31,20 @@ def load_initial(path: Path, model: nn.Module) -> list[str]:
         Names of the tensors that the file lacks.
 
     Raises:
-        TrainingError: the file is neither, or its tensors do not fit the model.
+        UnknownModelError: there is no such file, or none in the folder.
+        WeightsError: it is neither, or damaged.
+        TrainingError: its tensors do not fit the model.
     """
     path = next((path / name for name in CHECKPOINTS if (path / name).is_file()), path)
     if path.is_dir():
-        raise TrainingError(f"{path}: neither {' nor '.join(CHECKPOINTS)} is in this folder")
+        raise UnknownModelError(f"{path}: neither {' nor '.join(CHECKPOINTS)} is in this folder")
+    if not path.is_file():
+        raise UnknownModelError(f"{path}: no such weights file")
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: not a usable weights file: {error}") from error
+        raise WeightsError(f"{path}: not a usable weights file: {error}") from error
     state = part(tensors, "ema.")
     if not state:
         state = part(tensors, "net.")
@@ -49,17 +54,9 @@ def load_initial(path: Path, model: nn.Module) -> list[str]:
 
 
 def _copy(path: Path, state: dict[str, Tensor], params: dict[str, Tensor]) -> list[str]:
-    unknown = sorted(set(state) - set(params))
-    if unknown or not state:
-        what = f"it has {unknown[0]}" if unknown else "it has no weights"
-        raise TrainingError(f"{path}: does not fit this model: {what}")
+    check_shapes(path, state, params, complete=False)
     with torch.no_grad():
         for name, value in state.items():
-            if value.shape != params[name].shape:
-                raise TrainingError(
-                    f"{path}: does not fit this model: {name} is {tuple(value.shape)}, "
-                    f"not {tuple(params[name].shape)}"
-                )
             params[name].copy_(value)
     missing = sorted(set(params) - set(state))
     if missing:

@@ -49,8 +49,8 @@ class Trainer:
         on_validation: called with each line of `metrics.jsonl`; what it raises ends the run.
 
     Raises:
-        TrainingError: no usable images, or nothing to validate on where the config needs it.
-        InputError: a device that cannot be used.
+        TrainingError: nothing to validate on where the config needs it.
+        InputError: images or a device that cannot be used.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class Trainer:
             initial: a checkpoint or release weights, of this model or of a part of it.
 
         Raises:
+            ModelError: they cannot be read.
             TrainingError: they do not fit.
         """
         torch.manual_seed(self.config.seed)
@@ -129,7 +130,8 @@ class Trainer:
         """Continue from a checkpoint, bit-exactly in one process on one CPU.
 
         Raises:
-            TrainingError: not a checkpoint, or one of another model or optimiser.
+            ModelError: not a checkpoint.
+            TrainingError: one of another model or optimiser.
         """
         meta = checkpoint.read_meta(path)
         before = meta.get("config", {}).get("optimiser", "muon")
@@ -150,8 +152,8 @@ class Trainer:
         """Write a checkpoint; `last.safetensors` if no other is named.
 
         Raises:
-            TrainingError: it cannot be written, or the weights are not finite; what was
-                there before stays.
+            TrainingError: the weights are not finite; what was there before stays.
+            OutputError: it cannot be written, likewise.
         """
         path = path or self.folder.last
         state = [*self.ema.tensors.values(), *(p.detach() for p in self.params)]
@@ -239,8 +241,8 @@ class Trainer:
         """Train to the end of the schedule; SIGINT or SIGTERM saves and returns.
 
         Raises:
-            TrainingError: the loss is not finite, or a file cannot be written; the last
-                checkpoint is kept.
+            TrainingError: the loss is not finite; the last checkpoint is kept.
+            OutputError: a file cannot be written, likewise.
         """
         if self.world.first:
             self.folder.begin(self.config.to_toml(), self.task.test_files)

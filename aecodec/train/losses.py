@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import MissingDependencyError, TrainingError
+from ..errors import TrainingError, needing
 
 _MS_SSIM_LEVELS = 5
 _MS_SSIM_WINDOW = 11
@@ -37,6 +37,11 @@ class LossConfig:
                 raise TrainingError(f"{name} in [loss] must not be negative, not {weight}")
         if not any(weight for name, weight in weights.items() if name != "kl"):
             raise TrainingError("[loss] needs a weight over 0 for mse, l1, ms_ssim or lpips")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The parts that `Distortion` gives."""
+        return ("mse", "l1", *(name for name in ("ms_ssim", "lpips") if getattr(self, name)))
 
     def kl_weight(self, step: int) -> float:
         """Weight of the KL divergence at a step: linear warm-up (Sønderby et al. 2016)."""
@@ -130,12 +135,8 @@ def ms_ssim(side: int) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
         TrainingError: the images are too small for five scales.
         MissingDependencyError: pytorch-msssim is not installed.
     """
-    try:
+    with needing("train", "ms_ssim in [loss]"):
         from pytorch_msssim import ms_ssim as library
-    except ImportError as error:
-        raise MissingDependencyError(
-            "ms_ssim in [loss] needs pytorch-msssim: pip install 'aecodec[train]'"
-        ) from error
     # the library wants side > (window - 1) · 2^4
     largest = -(-side // 2 ** (_MS_SSIM_LEVELS - 1))
     window = min(_MS_SSIM_WINDOW, largest - (largest + 1) % 2)
@@ -169,12 +170,8 @@ def perceptual(device: torch.device) -> Callable[[Tensor, Tensor, Tensor | None]
         TrainingError: the backbone's weights are neither on this machine nor to be had.
         MissingDependencyError: lpips is not installed.
     """
-    try:
+    with needing("perceptual", "lpips in [loss]"):
         import lpips
-    except ImportError as error:
-        raise MissingDependencyError(
-            "lpips in [loss] needs lpips: pip install 'aecodec[perceptual]'"
-        ) from error
     try:
         network: Any = lpips.LPIPS(net="alex", verbose=False)
     except (OSError, RuntimeError) as error:  # no network, or a broken download

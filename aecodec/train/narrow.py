@@ -20,14 +20,14 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import TrainingError
+from ..errors import TrainingError, naming
+from ..imagefiles import find_images
 from ..model.autoencoder import Autoencoder
 from ..model.config import QUALITY_ROWS, ModelConfig
 from ..model.hyperprior import ContextPass
-from ..model.weights import fitting, read_info
+from ..model.weights import check_target, fitting, read_info
 from ..output import write_bytes
 from .config import HYPERPRIOR, TrainConfig
-from .files import find_images
 from .initial import load_initial
 from .patches import PatchSource, split_by_name
 
@@ -64,10 +64,12 @@ def narrow_file(weights: Path, config: Path, images: Path, target: Path) -> None
         target: file to write.
 
     Raises:
-        TrainingError: they do not fit, or no image can be used.
+        TrainingError: they do not fit.
+        InputError: the config or the images cannot be used.
         WeightsError: the weights cannot be read.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or is not called .safetensors.
     """
+    check_target(target)
     made, info = TrainConfig.load(config), read_info(weights)
     if not isinstance(made.model, ModelConfig) or info.family != HYPERPRIOR:
         raise TrainingError(f"{config}, {weights}: only the family {HYPERPRIOR} is made narrower")
@@ -81,7 +83,8 @@ def narrow_file(weights: Path, config: Path, images: Path, target: Path) -> None
         raise TrainingError(f"{config}: {error}") from error
     training, _ = split_by_name(find_images(images), made.validation_fraction)
     device = torch.device("cpu")
-    source = PatchSource(training, made.patch, made.sampling, device, made.seed, made.data)
+    with naming(str(images)):
+        source = PatchSource(training, made.patch, made.sampling, device, made.seed, made.data)
     top = QUALITY_ROWS - 1
     qualities = [top * (i + 0.5) / PATCHES for i in range(PATCHES)]
     batches = ((source.batch(1), torch.tensor([quality])) for quality in qualities)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import MissingDependencyError, TrainingError
+from ..errors import TrainingError, needing
 from .muon import Muon
 
 _MATRIX = 48  # rows and columns from which on a weight is a matrix to Muon
@@ -95,12 +95,8 @@ def _options(groups: list[Group], weight_decay: float) -> list[dict[str, Any]]:
 
 def _lion() -> Callable[..., torch.optim.Optimizer]:
     """Lion (Chen et al. 2023)."""
-    try:
+    with needing("train", "the optimiser lion"):
         from lion_pytorch import Lion
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the optimiser lion needs lion-pytorch: pip install 'aecodec[train]'"
-        ) from error
     made: Callable[..., torch.optim.Optimizer] = Lion
     return made
 

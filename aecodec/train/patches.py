@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..depth import LARGEST, filled
-from ..errors import InputError, MissingDependencyError, TrainingError
+from ..errors import InputError, MissingDependencyError
 from .prepare import DataConfig, load
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,9 @@ def split_by_name(paths: list[Path], fraction: float) -> tuple[list[Path], list[
 def load_image(path: Path, data: DataConfig) -> np.ndarray | None:
     """Decode to (H, W, 3) uint8; or, as `data` has 16 bits, to (H, W, 1) float32.
 
-    Of depth maps (`invalid = 0`) holes, and what is over the maximum, are filled as the
-    codec does it; a file that cannot be used is logged and gives None.
+    Of depth maps (`invalid = 0`) holes are filled as the codec does it. What is over the
+    maximum counts as a hole here, so that it is not learned; the codec keeps such readings,
+    up to twice the maximum. A file that cannot be used is logged and gives None.
     """
     try:
         samples = load(path, data)
@@ -66,7 +67,7 @@ class PatchSource:
         data: bits a sample, and the sample value that becomes +0.5.
 
     Raises:
-        TrainingError: no image is large enough.
+        InputError: no image is large enough.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class PatchSource:
             if image is not None and min(image.shape[:2]) >= patch
         ]
         if not kept:
-            raise TrainingError(
+            raise InputError(
                 f"none of {len(paths)} images can be used: "
                 f"they must have {data.bits} bits a sample and at least {patch} pixels each way"
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..errors import TrainingError
+from ..errors import OutputError, TrainingError
 from . import checkpoint
 from .config import TrainConfig
 from .distributed import world
@@ -64,21 +64,20 @@ def train(
             ends the run.
 
     Raises:
-        TrainingError: see `Trainer`; or the folder has a run already, or none to go on with.
-        InputError: a device that cannot be used.
+        TrainingError: a bad config, or see `Trainer`.
+        InputError: a config, images or a device that cannot be used.
+        ModelError: no weights to start from, or no checkpoint to go on from.
+        OutputError: the folder has a run already, or cannot be written to.
     """
     folder = RunFolder(Path(out))
-    for path in () if resume else (folder.last, folder.best, folder.metrics):
-        if path.exists():
-            raise TrainingError(f"{path} exists: go on with --resume, or use another folder")
-    if resume and init is not None:
-        raise TrainingError("a run that goes on takes no initial weights")
-    if not resume and (config is None or data is None):
-        raise TrainingError("a new run needs a config and a folder of images")
-    if data is None:
-        data = str(checkpoint.read_meta(folder.last).get("data_folder", ""))
-        if not data:
-            raise TrainingError(f"{folder.last}: does not say where its images are; name them")
+    if resume:
+        if init is not None:
+            raise TrainingError("a run that goes on takes no initial weights")
+        data = _images_of(folder) if data is None else data
+    else:
+        _check_new(folder)
+        if config is None or data is None:
+            raise TrainingError("a new run needs a config and a folder of images")
     if not isinstance(config, TrainConfig):
         config = TrainConfig.load(folder.config if config is None else Path(config))
     with denormals_flushed(), world(device) as here:
@@ -104,6 +103,30 @@ def train(
         course.best_step,
         not trainer.stop,
     )
+
+
+def _check_new(folder: RunFolder) -> None:
+    """See that no run is in a folder.
+
+    Raises:
+        OutputError: there is one.
+    """
+    for path in (folder.last, folder.best, folder.metrics):
+        if path.exists():
+            raise OutputError(f"{path} exists: go on with --resume, or use another folder")
+
+
+def _images_of(folder: RunFolder) -> str:
+    """Where the images of a run are, as its checkpoint says.
+
+    Raises:
+        ModelError: there is no usable checkpoint.
+        TrainingError: it does not say.
+    """
+    data = str(checkpoint.read_meta(folder.last).get("data_folder", ""))
+    if not data:
+        raise TrainingError(f"{folder.last}: does not say where its images are; name them")
+    return data
 
 
 @contextmanager

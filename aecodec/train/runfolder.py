@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError, TrainingError
+from ..errors import OutputError, cause_of
 from ..output import UNFINISHED, write_bytes
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
@@ -39,18 +39,18 @@ class RunFolder:
         """Make the folder.
 
         Raises:
-            TrainingError: it cannot be made.
+            OutputError: it cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TrainingError(f"{self.path}: cannot be made: {error.strerror}") from error
+            raise OutputError(f"{self.path}: cannot be made: {cause_of(error)}") from error
 
     def begin(self, config: str, test_files: Iterable[str]) -> None:
         """Write what is known before the first step; remove what a killed run left half-written.
 
         Raises:
-            TrainingError: a file cannot be written.
+            OutputError: a file cannot be written.
         """
         self.make()
         for path in self.path.glob(UNFINISHED):
@@ -67,7 +67,7 @@ class RunFolder:
         """Write a periodic checkpoint, then remove those too many.
 
         Raises:
-            TrainingError: it cannot be written; nothing is removed then.
+            OutputError: it cannot be written; nothing is removed then.
         """
         if self.keep:
             save(self.path / f"checkpoint-{step}.safetensors")
@@ -78,13 +78,13 @@ class RunFolder:
         """Add one line to the metrics.
 
         Raises:
-            TrainingError: it cannot be written.
+            OutputError: it cannot be written.
         """
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
         except OSError as error:
-            raise TrainingError(f"{self.metrics}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{self.metrics}: {cause_of(error)}") from error
 
     def records(self) -> list[dict[str, Any]]:
         """The metrics, without lines that an interrupted writer left unfinished."""
@@ -109,9 +109,6 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        TrainingError: it cannot be written; what was there stays.
+        OutputError: it cannot be written; what was there stays.
     """
-    try:
-        write_bytes(path, text.encode(), overwrite=True)
-    except OutputError as error:
-        raise TrainingError(f"cannot be written: {error}") from error
+    write_bytes(path, text.encode(), overwrite=True)

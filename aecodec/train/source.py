@@ -66,7 +66,7 @@ class FolderSource:
         """The batch of a step, counted from 0. Asking for one after the other is fastest.
 
         Raises:
-            TrainingError: no image can be read, or images differ in size.
+            InputError: no image can be read, or images differ in size.
             WorkerError: a worker process was killed.
         """
         made = self._from_workers(step) if self.workers else self.make(step)
@@ -109,7 +109,7 @@ class FolderSource:
             except InputError as error:
                 skipped[self.dataset.paths[index]] = str(error)
         causes = next(iter(skipped.values()))
-        raise TrainingError(f"{self.dataset.root}: none of {count} images can be read: {causes}")
+        raise InputError(f"{self.dataset.root}: none of {count} images can be read: {causes}")
 
     def _shuffled(self, epoch: int) -> Any:
         if self._order[0] != epoch:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import MissingDependencyError
+from ..errors import needing
 
 
 def loads(text: str) -> dict[str, Any]:
@@ -21,12 +21,8 @@ def loads(text: str) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        try:
+        with needing("train", "reading TOML on Python 3.10"):
             import tomli as tomllib
-        except ImportError as error:
-            raise MissingDependencyError(
-                "reading TOML on Python 3.10 needs tomli: pip install 'aecodec[train]'"
-            ) from error
     return dict(tomllib.loads(text))
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import HYPERPRIOR, TrainConfig
 from ..distributed import World
 from .base import Task
+
+if TYPE_CHECKING:
+    from .bottleneck import BottleneckTask
+    from .hyperprior import HyperpriorTask
 
 
 def make_task(config: TrainConfig, images: Path, world: World) -> Task:
@@ -18,12 +23,21 @@ def make_task(config: TrainConfig, images: Path, world: World) -> Task:
         world: where it computes.
 
     Raises:
-        TrainingError: the images cannot be used.
+        InputError: the images cannot be used.
     """
+    return _kind(config)(config, images, world)
+
+
+def metrics(config: TrainConfig) -> tuple[str, ...]:
+    """Names of what each validation of a config measures, `loss` first."""
+    return _kind(config).metrics(config)
+
+
+def _kind(config: TrainConfig) -> type[HyperpriorTask] | type[BottleneckTask]:
     if config.family == HYPERPRIOR:
         from .hyperprior import HyperpriorTask
 
-        return HyperpriorTask(config, images, world)
+        return HyperpriorTask
     from .bottleneck import BottleneckTask
 
-    return BottleneckTask(config, images, world)
+    return BottleneckTask

@@ -56,6 +56,7 @@ class Task(ABC):
         """Start from a checkpoint's moving average, or from a release.
 
         Raises:
+            ModelError: it cannot be read.
             TrainingError: it does not fit the model.
         """
         load_initial(path, self.model)
@@ -94,6 +95,11 @@ class Task(ABC):
         Returns:
             The mean loss, a scalar with a gradient; and its parts, (N,) each, detached.
         """
+
+    @staticmethod
+    @abstractmethod
+    def metrics(config: TrainConfig) -> tuple[str, ...]:
+        """Names of what `validate` gives with a config, `loss` first."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:

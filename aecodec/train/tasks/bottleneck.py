@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import TrainingError
-from ...imagefiles import relative
+from ...errors import InputError
+from ...imagefiles import find_images, relative
 from ...model.bottleneck import BottleneckAutoencoder
 from ...model.bottleneck_config import BottleneckConfig
 from ..augment import AugmentConfig
 from ..config import TrainConfig
 from ..dataset import Batch, FolderDataset
 from ..distributed import World
-from ..files import find_images, split
+from ..files import split
 from ..losses import Distortion, kl_divergence
 from ..source import FolderSource
 from .base import PICTURES, Task, psnr
@@ -31,7 +31,7 @@ class BottleneckTask(Task):
         world: where it computes.
 
     Raises:
-        TrainingError: no image can be used.
+        InputError: no image can be used.
     """
 
     def __init__(self, config: TrainConfig, images: Path, world: World) -> None:
@@ -89,6 +89,12 @@ class BottleneckTask(Task):
             parts["kl"] = kl.detach()
         return loss.mean(), parts
 
+    @staticmethod
+    def metrics(config: TrainConfig) -> tuple[str, ...]:
+        """See `Task`."""
+        kl = ("kl",) if getattr(config.model, "variational", False) else ()
+        return ("loss", "psnr", *config.loss.measured, *kl)
+
     def validate(self) -> dict[str, float]:
         """Mean loss and its parts, and PSNR in dB."""
         found: dict[str, list[Tensor]] = {"loss": [], "psnr": []}
@@ -103,7 +109,7 @@ class BottleneckTask(Task):
                 found.setdefault(name, []).append(value.sum())
             count += size
         if not count:
-            raise TrainingError(f"{self.validation.root}: no validation image can be read")
+            raise InputError(f"{self.validation.root}: no validation image can be read")
         return {name: float(torch.stack(sums).sum()) / count for name, sums in found.items()}
 
     def pictures(self) -> tuple[Tensor, Tensor] | None:

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import naming
+from ...imagefiles import find_images
 from ...model.autoencoder import Autoencoder
 from ...model.config import ModelConfig
 from ..config import TrainConfig
 from ..distributed import World
-from ..files import find_images
 from ..losses import Distortion
 from ..optimiser import Group, is_matrix
 from ..patches import PatchSource, split_by_name, validation_batches
@@ -32,7 +33,7 @@ class HyperpriorTask(Task):
         world: where it computes.
 
     Raises:
-        TrainingError: no image can be used.
+        InputError: no image can be used.
     """
 
     unit = "patches"
@@ -41,9 +42,10 @@ class HyperpriorTask(Task):
         super().__init__(config, world)
         assert isinstance(config.model, ModelConfig)
         training, held_out = split_by_name(find_images(images), config.validation_fraction)
-        self.source = PatchSource(
-            training, config.patch, config.sampling, self.device, config.seed + 1, config.data
-        )
+        with naming(str(images)):
+            self.source = PatchSource(
+                training, config.patch, config.sampling, self.device, config.seed + 1, config.data
+            )
         self.generator = self.source.generator
         self.validation = validation_batches(held_out, config.patch, self.device, config.data)
         self.validates = bool(self.validation)
@@ -98,21 +100,27 @@ class HyperpriorTask(Task):
         loss = ((lambdas * 255**2 * distortion + bpp) / lambdas.sqrt()).mean()
         return loss, {"bpp": bpp.detach(), **parts}
 
+    @staticmethod
+    def metrics(config: TrainConfig) -> tuple[str, ...]:
+        """See `Task`."""
+        return ("loss", *(f"{name}/{q}" for q in VALIDATION_QUALITIES for name in ("bpp", "psnr")))
+
     def validate(self) -> dict[str, float]:
         """Mean loss, and bits per pixel and PSNR at five qualities, on held-out images."""
         result: dict[str, float] = {}
-        losses = []
+        total = torch.zeros((), device=self.device)
         for quality in VALIDATION_QUALITIES:
             rates, errors = [], []
             for x in self.validation:
                 q = torch.full((x.shape[0],), quality, device=self.device)
                 loss, parts = self.loss(self.model, (x, q), None)
-                losses.append(loss)
+                total += loss * len(x)  # the last batch may be smaller
                 rates.append(parts["bpp"])
                 errors.append(psnr(parts["mse"]))
             result[f"bpp/{quality}"] = float(torch.cat(rates).mean())
             result[f"psnr/{quality}"] = float(torch.cat(errors).mean())
-        result["loss"] = float(torch.stack(losses).mean())
+        images = sum(len(x) for x in self.validation)
+        result["loss"] = float(total) / (len(VALIDATION_QUALITIES) * images)
         return result
 
     def pictures(self) -> tuple[Tensor, Tensor]:
