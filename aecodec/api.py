@@ -224,10 +224,8 @@ def compress(
     check_output(dst, overwrite=True, source=src)
     ending = Path(dst).suffix.lower()
     if ending not in ("", ".aec") and ending in pixels.image_endings():  # those take a while
-        raise OutputError(
-            f"{os.fspath(dst)}: an .aec file is not called that; use the ending .aec, "
-            "or --out FOLDER (compress_many) for several images"
-        )
+        name = os.fspath(dst)
+        raise OutputError(f"{name}: an .aec file is not called that; several images need --out")
     check_output(dst, overwrite=overwrite)
     image = pixels.read_image_file(src, limits=limits)
     codec = _codec(model, device, threads)
