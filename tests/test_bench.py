@@ -17,9 +17,6 @@ from aecodec.cli.bench import command
 from aecodec.errors import InputError, OutputError
 from aecodec.measure.peers import Jpeg
 
-for package in ("bjontegaard", "matplotlib", "pytorch_msssim", "skimage"):
-    pytest.importorskip(package)
-
 ARGUMENTS = ["--codecs", "jpeg,webp", "--qualities", "5", "--published", "kodak"]
 
 

@@ -55,14 +55,14 @@ def test_psnr_of_known_differences() -> None:
 
 
 def test_psnr_agrees_with_scikit_image() -> None:
-    metrics = pytest.importorskip("skimage.metrics")
+    from skimage import metrics
+
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 256, (2, 33, 21, 3), dtype=np.uint8)
     assert psnr(a, b) == pytest.approx(metrics.peak_signal_noise_ratio(a, b))
 
 
 def test_ms_ssim_needs_161_pixels_and_falls_with_noise() -> None:
-    pytest.importorskip("pytorch_msssim")
     rng = np.random.default_rng(1)
     smooth = np.add.outer(np.arange(161), np.arange(170))[..., None] % 200 + np.zeros(3)
     image = smooth.astype(np.uint8)
@@ -85,7 +85,6 @@ def test_similarity_in_decibels() -> None:
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.0, 1.3])
 def test_bd_rate_of_scaled_rates_is_the_scale(factor: float) -> None:
-    pytest.importorskip("bjontegaard")
     scaled = Curve("scaled", "psnr", tuple(factor * rate for rate in RATES), QUALITIES)
     found = bd_rate(scaled, ANCHOR)
     assert found.percent == pytest.approx(100 * (factor - 1), abs=1e-9)
@@ -93,8 +92,8 @@ def test_bd_rate_of_scaled_rates_is_the_scale(factor: float) -> None:
 
 
 def test_bd_rate_agrees_with_pchip_integrated_here() -> None:
-    pytest.importorskip("bjontegaard")
-    interpolate = pytest.importorskip("scipy.interpolate")
+    from scipy import interpolate
+
     other = Curve("other", "psnr", (0.14, 0.3, 0.7, 1.1), (28.2, 31.5, 35.9, 38.8))
     found = bd_rate(other, ANCHOR)
     assert (found.low, found.high) == (28.2, 38.8)
@@ -116,7 +115,6 @@ def test_bd_rate_says_why_there_is_none() -> None:
 
 
 def test_bd_rate_warns_of_a_narrow_overlap() -> None:
-    pytest.importorskip("bjontegaard")
     high = Curve("high", "psnr", (1.0, 2.0, 3.0), (39.0, 41.0, 44.0))
     found = bd_rate(high, ANCHOR)
     assert found.percent is not None
@@ -134,7 +132,6 @@ def test_clean_sorts_and_drops_with_a_note(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_published_curves_give_the_known_comparisons() -> None:
-    pytest.importorskip("bjontegaard")
     published = load_published("kodak")
     curves = {entry.curve.codec: entry.curve for entry in published.curves}
     vtm = curves["VTM (VVC intra)"]
@@ -177,7 +174,6 @@ def test_curves_average_rate_and_quality_over_images() -> None:
 
 
 def test_report_tables_compare_aecodec_with_each_and_each_with_the_anchor() -> None:
-    pytest.importorskip("bjontegaard")
     codecs = [{"name": n, "label": n.upper(), "description": ""} for n in ("aecodec", "jpeg")]
     results = [
         result("a", i, scale * rate, quality, codec=name)
