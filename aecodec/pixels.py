@@ -228,7 +228,9 @@ def _opened(path: StrPath, limits: Limits) -> Iterator[tuple[BinaryIO, Image.Ima
     """A file, and what Pillow makes of it; whatever goes wrong there or inside names the file."""
     name = os.fspath(path)
     try:
-        with open(path, "rb") as fp:
+        with open(path, "rb") as source:
+            # headers are looked into twice, and a pipe has only one go
+            fp = source if source.seekable() else io.BytesIO(source.read())
             try:
                 with _open(fp, limits) as image:
                     yield fp, image

@@ -246,8 +246,8 @@ def test_release_weights(photo: np.ndarray) -> None:
     assert found.vectors(x).shape == (1, found.config.latent_channels)
     assert found.decode_latent(z).shape == (2, 3, 112, 128)
     error = (found.reconstruct(x) - x).square().mean()
-    # 30 dB; the latents are not quantised, where g_s expects what a dead zone has shrunk
-    assert error < 10**-3.0
+    # 28 dB; the latents are not quantised, where g_s expects what a dead zone has shrunk
+    assert error < 10**-2.8
     assert found.encode_image(x[:, :1]).shape == z[:1].shape
     for bad in (x[0], x.expand(3, -1, -1, -1).transpose(1, 2)):
         with pytest.raises(InputError):

@@ -121,7 +121,7 @@ def test_flat_colour_costs_next_to_nothing(codec: Codec) -> None:
     assert len(data) < 500
     error = np.abs(codec.decode(data).astype(int) - flat)
     assert error.mean() < 3
-    assert error.max() <= 10
+    assert error.max() <= 12
 
 
 def test_chunks_decode_like_the_whole(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

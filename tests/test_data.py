@@ -14,9 +14,10 @@ from PIL import Image
 from skimage import data as pictures
 
 from aecodec.errors import InputError, MissingDependencyError, TrainingError
+from aecodec.imagefiles import find_images
 from aecodec.train.augment import PROBABILITIES, AugmentConfig, change
 from aecodec.train.dataset import Batch, FolderDataset, generator
-from aecodec.train.files import classes, find_images, label, split
+from aecodec.train.files import classes, label, split
 from aecodec.train.prepare import DataConfig, prepare, to_samples
 from aecodec.train.source import FolderSource
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aecodec.errors import InputError, TrainingError
+from aecodec.errors import InputError
 from aecodec.imagefiles import find_images
-from aecodec.train import files
 
 
 def test_images_are_found_in_order_without_hidden_ones(tmp_path: Path) -> None:
@@ -24,9 +23,7 @@ def test_images_are_found_in_order_without_hidden_ones(tmp_path: Path) -> None:
     assert found(below=False) == ["a.PNG", "b.png"]
 
 
-def test_no_images_are_an_error_of_whoever_asks(tmp_path: Path) -> None:
+def test_folders_without_images_are_errors(tmp_path: Path) -> None:
     for folder, message in ((tmp_path, "no images"), (tmp_path / "nowhere", "not a folder")):
         with pytest.raises(InputError, match=message):
             find_images(folder)
-        with pytest.raises(TrainingError, match=message):
-            files.find_images(folder)

@@ -166,7 +166,8 @@ def test_info_and_verify_of_several_files(tmp_path, photo, capsys):
     assert (rows[0]["error_type"], rows[1]["error"]) == ("SignatureError", None)
     assert main(["info", str(good), str(bad), str(good), "--json"]) == 4
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["path"] for row in rows] == [str(good)] * 2
+    assert [row["path"] for row in rows] == [str(good), str(bad), str(good)]
+    assert [row.get("error_type") for row in rows] == [None, "SignatureError", None]
 
 
 def children(pid: int) -> list[int]:
