@@ -21,8 +21,8 @@ class FileInfo:
     """What the beginning of an `.aec` file says about it.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
+        width: of the stored picture, in pixels; `orientation` 5 to 8 makes it the height.
+        height: of the stored picture, in pixels.
         mode: "L" (gray), "LA" (gray and alpha), "RGB" or "RGBA".
         bit_depth: bits a sample, 8 or 16.
         alpha_bytes: what alpha takes of the file; None if there is none.
