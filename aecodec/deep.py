@@ -123,7 +123,8 @@ def _read_tiff(fp: BinaryIO, image: Image.Image, where: str) -> Samples:
             kind = f"a TIFF of {page.bitspersample} bits a sample, {page.dtype},"
             raise UnsupportedImageError(f"{where}{kind} is not coded; convert it to 16 bits")
         size = (page.imagewidth, page.imagelength)  # which Pillow turns by the orientation
-        if sorted(size) != sorted(image.size) or page.samplesperpixel > _CHANNELS:
+        deeper = page.samplesperpixel > _CHANNELS or page.imagedepth != 1
+        if sorted(size) != sorted(image.size) or deeper:
             raise ValueError("its size is not what Pillow found, or it has too many channels")
         samples = np.asarray(page.asarray())
         associated = _ASSOCIATED in [int(extra) for extra in page.extrasamples]

@@ -62,25 +62,34 @@ def _tags(image: Image.Image) -> Image.Exif:
 
 def collect(image: Image.Image) -> tuple[Metadata, ...]:
     """Metadata of a loaded image, for an `.aec` file."""
-    found = {
-        EXIF: _exif(image),
-        ICC: icc_profile(image),
-        XMP: image.info.get("xmp") or image.info.get(_PNG_XMP),
-    }
-    items = []
-    for kind, data in found.items():
-        if isinstance(data, str):
-            data = data.encode()
-        if isinstance(data, (tuple, list)):  # TIFF, as bytes or as numbers
-            data = b"".join(d if isinstance(d, bytes) else bytes([d]) for d in data)
-        if data:
-            items.append(Metadata(kind, bytes(data)))
-    return upright(items)[1]
+    found = {EXIF: _exif(image), ICC: icc_profile(image), XMP: xmp(image)}
+    return upright(Metadata(kind, data) for kind, data in found.items() if data)[1]
 
 
-def icc_profile(image: Image.Image) -> bytes | None:
+def icc_profile(image: Image.Image) -> bytes:
     """The profile that describes the samples made of an image; it ends with CMYK and Lab."""
-    return None if image.mode in MANAGED else image.info.get("icc_profile")
+    return b"" if image.mode in MANAGED else _as_bytes(image.info.get("icc_profile"), ICC)
+
+
+def xmp(image: Image.Image) -> bytes:
+    """The XMP packet of an image; empty without one."""
+    return _as_bytes(image.info.get("xmp") or image.info.get(_PNG_XMP), XMP)
+
+
+def _as_bytes(value: Any, kind: bytes) -> bytes:
+    """What Pillow found, which of a TIFF's tag may be anything: a number is no length."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    parts = value if isinstance(value, (tuple, list)) else ()
+    if parts and all(isinstance(part, bytes) for part in parts):
+        return b"".join(parts)
+    if parts and all(isinstance(part, int) and 0 <= part <= 255 for part in parts):
+        return bytes(parts)
+    if value is not None:
+        log.info("the %s is damaged and ignored", _NAMES[kind])
+    return b""
 
 
 def _exif(image: Image.Image) -> bytes:
@@ -209,31 +218,34 @@ def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, A
     if kind == "WEBP" and options.get("icc_profile", b"")[16:20] == b"GRAY":
         log.info("%s: a gray ICC profile cannot be kept in a WEBP file, which is RGB", name)
         del options["icc_profile"]
-    xmp = options.pop("xmp", None)
-    if xmp and kind == "PNG":
+    if kind == "PNG" and "xmp" in options:
         text = PngImagePlugin.PngInfo()
-        text.add_itxt(_PNG_XMP, xmp.decode("utf-8", "replace"))
+        text.add_itxt(_PNG_XMP, options.pop("xmp").decode("utf-8", "replace"))
         options["pnginfo"] = text
-    elif kind == "TIFF" and (xmp or "exif" in options):  # all are tags of the file itself
-        exif = Image.Exif()
-        try:
-            exif.load(options.get("exif", b""))
-            given, exif = exif, _of_the_picture(exif)
-            exif.tobytes()  # or they cannot be written
-            if lost_tags := sorted(set(given) - set(exif) - {_ORIENTATION}):
-                numbers = ", ".join(map(str, lost_tags))
-                log.info("%s: EXIF tags that a TIFF file cannot keep: %s", name, numbers)
-        except Exception as error:  # noqa: BLE001 - as in _tags
-            log.info("%s: the EXIF data cannot be read and are left out: %s", name, error)
-            exif = Image.Exif()
-        if xmp:
-            exif[_XMP_TAG] = xmp
+    elif kind == "TIFF" and ("xmp" in options or "exif" in options):
+        exif = _tiff_tags(options.get("exif", b""), name)
+        if "xmp" in options:
+            exif[_XMP_TAG] = options.pop("xmp")
         options["exif"] = exif
         if any(pointer in exif for pointer in _DIRECTORIES):
             options["compression"] = None  # libtiff, which compresses, cannot write them
-    elif xmp:
-        options["xmp"] = xmp
     return options
+
+
+def _tiff_tags(raw: bytes, name: str) -> Image.Exif:
+    """What of EXIF data may stand among the tags of a TIFF file itself; the rest is logged."""
+    given = Image.Exif()
+    try:
+        given.load(raw)
+        kept = _of_the_picture(given)
+        kept.tobytes()  # or they cannot be written
+    except Exception as error:  # noqa: BLE001 - as in _tags
+        log.info("%s: the EXIF data cannot be read and are left out: %s", name, error)
+        return Image.Exif()
+    if lost := sorted(set(given) - set(kept) - {_ORIENTATION}):
+        numbers = ", ".join(map(str, lost))
+        log.info("%s: EXIF tags that a TIFF file cannot keep: %s", name, numbers)
+    return kept
 
 
 def without_exif(options: dict[str, Any]) -> dict[str, Any]:

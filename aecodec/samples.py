@@ -144,7 +144,7 @@ def _managed(image: Image.Image, where: str) -> Image.Image:
     profile = image.info.get("icc_profile")
     source: Any = ImageCms.createProfile("LAB") if image.mode == "LAB" else None
     try:
-        if source is None and profile:
+        if source is None and isinstance(profile, bytes) and profile:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source is not None:
             found = ImageCms.profileToProfile(

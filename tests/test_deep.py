@@ -328,6 +328,18 @@ def test_damaged_deep_files_are_input_errors(tmp_path, noise, ending):
         pixels.read_image(path, limits=Limits(max_pixels=100))
 
 
+def test_a_tiff_file_deeper_than_a_picture_is_refused_before_it_is_read(tmp_path, noise):
+    """`ImageDepth`, of volumes, multiplies what reading allocates."""
+    path, depth = tmp_path / "deep.tif", 10**9
+    options = {"photometric": "rgb", "compression": "adobe_deflate", "metadata": None}
+    tifffile.imwrite(path, noise[:, :, :3], extratags=[(65000, "I", 1, depth, True)], **options)
+    entry = struct.pack("<HHI", 65000, 4, 1)
+    assert entry in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(entry, struct.pack("<HHI", 32997, 4, 1)))
+    with pytest.raises(InputError, match=r"deep\.tif"):
+        pixels.read_image(path)
+
+
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_metadata_of_deep_files(tmp_path, noise, channels, caplog):
     exif = Image.Exif()

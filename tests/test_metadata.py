@@ -13,7 +13,7 @@ import pytest
 from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 import aecodec
 from aecodec import metadata, pixels
@@ -332,6 +332,32 @@ def test_tags_that_describe_a_file_do_not_describe_another(
         assert back.getexif()[0x4746] == 4  # the rating
         assert back.getexif().get_ifd(0x8769)[0x9003].startswith("2020")
         np.testing.assert_array_equal(np.asarray(back), aecodec.decode(data))
+
+
+@pytest.mark.parametrize("tag", [700, 34675])  # XMP, ICC profile
+@pytest.mark.parametrize(
+    ("kind", "value"), [(4, 1_500_000_000), (3, 700), (3, (300, 400)), (12, 1.5)]
+)
+def test_numbers_in_place_of_metadata_are_no_metadata(
+    tag: int, kind: int, value: object, cat: np.ndarray, tmp_path: Path
+) -> None:
+    """The number of a LONG is not the length of something."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[tag] = kind
+    tags[tag] = value
+    Image.fromarray(cat).save(tmp_path / "a.tif", tiffinfo=tags)
+    found = pixels.read_image_file(tmp_path / "a.tif")
+    assert found.metadata == ()
+    np.testing.assert_array_equal(found.pixels, cat)
+
+
+def test_xmp_of_a_tiff_file_in_single_bytes(cat: np.ndarray, tmp_path: Path) -> None:
+    packet = b"<x:xmpmeta>text</x:xmpmeta>"
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[700] = 3  # SHORT
+    tags[700] = tuple(packet)
+    Image.fromarray(cat).save(tmp_path / "a.tif", tiffinfo=tags)
+    assert pixels.read_image_file(tmp_path / "a.tif").metadata == (Metadata(b"xMP ", packet),)
 
 
 @settings(max_examples=40, deadline=None)

@@ -23,7 +23,7 @@ from aecodec.container import Limits, is_aec, parse, read_header, read_metadata
 from aecodec.errors import AecError
 from aecodec.fileinfo import mode
 from aecodec.layout import EXIF, ICC, PREVIEW_SCALE, XMP, Metadata
-from aecodec.metadata import icc_profile, info, upright
+from aecodec.metadata import icc_profile, info, upright, xmp
 from aecodec.rate import quality_from_index
 
 FORMAT = "AEC"
@@ -149,7 +149,7 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     quality = options.get("quality", -1)
     if quality not in (-1, "keep"):
         chosen["quality"] = quality
-    found = {"icc_profile": icc_profile(image), "xmp": image.info.get("xmp")}
+    found = {"icc_profile": icc_profile(image), "xmp": xmp(image)}
     items = []
     for kind, key in ((EXIF, "exif"), (ICC, "icc_profile"), (XMP, "xmp")):
         data = options.get(key, found.get(key))
