@@ -45,7 +45,10 @@ class Lost:
             return "several workers died of it"
         if self.exit_code >= 0:
             return f"the worker process ended (exit code {self.exit_code}), twice"
-        name = signal.Signals(-self.exit_code).name
+        try:
+            name = signal.Signals(-self.exit_code).name
+        except ValueError:  # most of those for real time have none
+            name = f"signal {-self.exit_code}"
         hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
         return f"the worker process was killed ({name}{hint}), twice"
 

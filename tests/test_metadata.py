@@ -351,15 +351,6 @@ def test_numbers_in_place_of_metadata_are_no_metadata(
     np.testing.assert_array_equal(found.pixels, cat)
 
 
-def test_xmp_of_a_tiff_file_in_single_bytes(cat: np.ndarray, tmp_path: Path) -> None:
-    packet = b"<x:xmpmeta>text</x:xmpmeta>"
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags.tagtype[700] = 3  # SHORT
-    tags[700] = tuple(packet)
-    Image.fromarray(cat).save(tmp_path / "a.tif", tiffinfo=tags)
-    assert pixels.read_image_file(tmp_path / "a.tif").metadata == (Metadata(b"xMP ", packet),)
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_damage_in_exif_costs_the_exif_at_most(

@@ -116,3 +116,10 @@ def test_workers_end_with_their_parent(tmp_path):
     _, said = parent.communicate()
     assert b"Traceback" not in said
     until(lambda: not any(alive(pid) for pid in pids(tmp_path, "begun")))
+
+
+def test_every_end_of_a_worker_has_words() -> None:
+    assert "SIGKILL, perhaps for lack of memory" in str(Lost(-signal.SIGKILL))
+    assert "signal 35" in str(Lost(-35))  # one for real time, which has no name
+    assert "exit code 3" in str(Lost(3))
+    assert "several workers" in str(Lost(None))
