@@ -96,13 +96,6 @@ def plan(
         model = options.get("model")
         if model is not None and os.fspath(model).endswith(".safetensors"):
             options["model"] = storage.absolute(os.fspath(model))
-    found = _find(names, _endings(verb), recursive)
-    jobs = tuple(
-        Job(source, storage.join(folder, below.with_suffix(ending)))
-        for source, below in dict.fromkeys(found)
-    )
-    _check_outputs(jobs)
-    exists = storage.existing(folder)
     work = Work(
         verb,
         options,
@@ -112,6 +105,13 @@ def plan(
         folders=True,
         tag=f"{secrets.token_hex(6)}-",
     )
+    found = _find(names, _endings(verb), recursive)
+    jobs = tuple(
+        Job(source, storage.join(folder, below.with_suffix(ending)))
+        for source, below in dict.fromkeys(found)
+    )
+    _check_outputs(jobs)
+    exists = storage.existing(folder)
     present = frozenset(job for job in jobs if exists(job.output))
     return Plan(work, jobs, present, skip_existing)
 

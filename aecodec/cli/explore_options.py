@@ -85,7 +85,13 @@ def load_latents(
     test_files: Path | None,
     device: str,
 ) -> list[Latents]:
-    """Latents from files, or of the images of a folder by models."""
+    """Latents from files, or of the images of a folder by models.
+
+    Raises:
+        InputError: an option that files of latents do not take, or files or images that cannot
+            be read.
+        ModelError: the model cannot be used.
+    """
     if all(source.lower().endswith(LATENTS) for source in sources):
         given = {"--data": data, "--limit": limit, "--test-files": test_files}
         for option, value in given.items():

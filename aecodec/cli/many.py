@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import reduce
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,6 +22,9 @@ from aecodec.cli.main import EXIT_PARTLY, EXIT_SOME, note, report
 from aecodec.errors import AecError, OutputError
 from aecodec.jobs import Job, Outcome, Verb, Work, failed
 from aecodec.layout import PREVIEW_SCALE
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,8 +146,6 @@ def _check_streams(output: str, files: Files) -> None:
 
 def _batch(verb: Verb, files: Files, out: str, coding: Mapping[str, Any], ending: str) -> int:
     """Code several files; what fails is said at the end."""
-    from tqdm import tqdm
-
     from aecodec.batch import run as run_batch
     from aecodec.planning import plan
 
@@ -161,18 +162,10 @@ def _batch(verb: Verb, files: Files, out: str, coding: Mapping[str, Any], ending
         shared=files.dask is not None,
         **{key: value for key, value in coding.items() if key != "threads"},
     )
-    terminal = sys.stderr.isatty()
-    bar = tqdm(
-        total=len(planned.jobs),
-        unit="file",
-        disable=files.quiet or not (terminal or files.verbose),
-        dynamic_ncols=True,
-        mininterval=0.1 if terminal else 5,
-    )
     done: list[Outcome] = []
     results = run_batch(planned, jobs=files.jobs, threads=coding["threads"], dask=files.dask)
     try:
-        with closing(results) as outcomes, bar:
+        with closing(results) as outcomes, _bar(len(planned.jobs), files) as bar:
             for outcome in outcomes:
                 done.append(outcome)
                 if files.as_json:
@@ -192,6 +185,20 @@ def _batch(verb: Verb, files: Files, out: str, coding: Mapping[str, Any], ending
     if any(outcome.error is not None for outcome in done):
         return EXIT_SOME
     return EXIT_PARTLY if any(outcome.lost for outcome in done) else 0
+
+
+def _bar(total: int, files: Files) -> tqdm[Any]:
+    """One progress bar for all files; in a log, which is no terminal, a line now and then."""
+    from tqdm import tqdm
+
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        unit="file",
+        disable=files.quiet or not (terminal or files.verbose),
+        dynamic_ncols=True,
+        mininterval=0.1 if terminal else 5,
+    )
 
 
 def _said(verb: Verb, outcome: Outcome, files: Files, coding: Mapping[str, Any]) -> Iterator[str]:

@@ -215,7 +215,13 @@ PEERS: dict[str, type[PillowPeer] | type[Aecodec]] = {
 def make_peers(
     names: Sequence[str] | None = None, *, model: str | None = None, effort: int = 0
 ) -> list[Peer]:
-    """Ready peers, in the order of `PEERS`; by default all that are available."""
+    """Ready peers, in the order of `PEERS`; by default all that are available.
+
+    Raises:
+        InputError: there is no codec of that name.
+        MissingDependencyError: the package that has it is not installed.
+        ModelError: the weights cannot be used.
+    """
     wanted = [name for name, peer in PEERS.items() if peer.available()] if names is None else names
     for name in wanted:
         if name not in PEERS:
@@ -229,7 +235,11 @@ def make_peers(
 
 
 def ladder(settings: Sequence[float], count: int | None = None) -> list[float]:
-    """`count` whole-numbered settings over the same range, spaced as `settings` are."""
+    """`count` whole-numbered settings over the same range, spaced as `settings` are.
+
+    Raises:
+        InputError: the count is less than 1.
+    """
     if count is None:
         return list(settings)
     if count < 1:

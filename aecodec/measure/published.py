@@ -37,7 +37,11 @@ class Published:
 
 
 def load_published(dataset: str) -> Published:
-    """The packaged curves for `dataset`, one of `DATASETS`."""
+    """The packaged curves for `dataset`, one of `DATASETS`.
+
+    Raises:
+        InputError: there are none for it.
+    """
     if dataset not in DATASETS:
         raise InputError(f"no published curves for {dataset!r}; there are {', '.join(DATASETS)}")
     file = resources.files("aecodec.measure") / "data" / f"{dataset}_published.json"

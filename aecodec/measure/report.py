@@ -46,7 +46,11 @@ class Report:
 
 
 def choose_anchor(anchor: str | None, codecs: Sequence[str], published: Published | None) -> str:
-    """The codec that everything is compared with: jpeg, or the first, unless one is named."""
+    """The codec that everything is compared with: jpeg, or the first, unless one is named.
+
+    Raises:
+        InputError: nothing that was measured or published has that name.
+    """
     if anchor is None:
         return "jpeg" if "jpeg" in codecs else codecs[0]
     names = [*codecs, *([c.curve.codec for c in published.curves] if published else [])]

@@ -91,7 +91,20 @@ def timed(work: Callable[[], T], repeats: int) -> tuple[T, float]:
 def measure_one(
     image: RGB, name: str, peer: Peer, setting: float, repeats: int = 1, clock: bool = True
 ) -> Measurement:
-    """Encode and decode one image `repeats` times, and compare."""
+    """Encode and decode one image `repeats` times, and compare.
+
+    Args:
+        image: (H, W, 3) `uint8`.
+        name: of the image, for messages and the result.
+        peer: the codec.
+        setting: its quality.
+        repeats: how often; the times are medians.
+        clock: whether the times are kept.
+
+    Raises:
+        InputError: the codec refuses the image or the setting.
+        AecError: what it decodes is no picture of the same size.
+    """
     height, width = image.shape[:2]
     try:
         with naming(name):

@@ -25,6 +25,9 @@ class BottleneckConfig:
 
     Every stage halves both sides; images whose sides are no multiple of 2^stages are
     padded inside.
+
+    Raises:
+        WeightsError: a value out of its range, or two that exclude each other.
     """
 
     height: int = 64  # of the images, in pixels

@@ -66,7 +66,11 @@ _NOT_NEGATIVE = (
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run, apart from the images and the clock."""
+    """Everything that decides a training run, apart from the images and the clock.
+
+    Raises:
+        TrainingError: a value out of its range, or two that do not go together.
+    """
 
     family: str = HYPERPRIOR  # or "bottleneck"
     model: ModelConfig | BottleneckConfig = field(default_factory=ModelConfig)

@@ -21,6 +21,9 @@ class LossConfig:
     """Weights of the parts of the loss; the section [loss]. A weight of 0 leaves a part out.
 
     Samples are scaled to a range of 1, so an MSE of 0.001 is a PSNR of 30 dB.
+
+    Raises:
+        TrainingError: a weight is negative, or all are 0.
     """
 
     mse: float = 1.0  # mean squared error
