@@ -240,7 +240,7 @@ def compress(
             progress=progress,
         )
     write_bytes(dst, data, overwrite=overwrite)
-    return info(data)
+    return info(data, limits=limits)
 
 
 def decompress(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, TypeVar
 
 from aecodec.errors import WorkerError, needing
@@ -54,12 +56,19 @@ def run(
             yield from _pass(client, function, [item])
 
 
+def _with_notes(function: Callable[[Item], Result], item: Item) -> Result:
+    """On a worker: what the package notes travels with the results."""
+    logging.getLogger("aecodec").setLevel(logging.INFO)
+    return function(item)
+
+
 def _pass(
     client: Any, function: Callable[[Item], Result], items: Sequence[Item]
 ) -> Generator[tuple[Item, Result | Lost], None, None]:
     from distributed import KilledWorker, as_completed
 
-    futures = client.map(function, items, pure=False, batch_size=1000)
+    told = partial(_with_notes, function)
+    futures = client.map(told, items, pure=False, batch_size=1000)
     pending = dict(zip(futures, items, strict=True))
     del futures  # results are dropped as they are handed on
     try:

@@ -132,7 +132,7 @@ class Work:
         work = replace(self, overwrite=True) if again else self
         token = unfinished_tag.set(self.tag)
         try:
-            with _collecting_notes() as notes:
+            with collecting_notes() as notes:
                 outcome = _guarded(work, job)
             return replace(outcome, notes=tuple(notes))
         finally:
@@ -172,7 +172,7 @@ def _guarded(work: Work, job: Job) -> Outcome:
 
 
 @contextmanager
-def _collecting_notes() -> Iterator[list[str]]:
+def collecting_notes() -> Iterator[list[str]]:
     """The messages that this thread logs meanwhile."""
     notes: list[str] = []
     thread = threading.get_ident()

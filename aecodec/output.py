@@ -35,6 +35,8 @@ def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | No
             no ordinary file, or its folder does not exist.
     """
     target = Path(path)
+    if os.fspath(path).endswith(("/", os.sep)) and not target.is_dir():
+        raise OutputError(f"{path}: there is no such folder")
     try:
         if source is not None and _same(source, target):
             raise OutputError(f"{target}: is the input itself; give another output")

@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 from aecodec import api, storage
@@ -107,8 +107,7 @@ def plan(
     )
     found = _find(names, _endings(verb), recursive)
     jobs = tuple(
-        Job(source, storage.join(folder, below.with_suffix(ending)))
-        for source, below in dict.fromkeys(found)
+        Job(source, storage.join(folder, below.with_suffix(ending))) for source, below in found
     )
     _check_outputs(jobs)
     exists = storage.existing(folder)
@@ -161,7 +160,8 @@ def _find(
         found += files
     if not found:
         raise InputError(f"{', '.join(names)}: no files to code")
-    return found
+    once = {(PurePath(name), below): (name, below) for name, below in reversed(found)}
+    return list(reversed(once.values()))  # `a.png` and `./a.png` are one
 
 
 def _kind(name: str) -> str:

@@ -13,6 +13,8 @@ from .layout import DEPTH_MARGIN, MAX_ERROR, QUALITY_MAX, QUALITY_STEPS
 
 DEFAULT_QUALITY = 75.0
 
+_LARGEST = 1e15  # of any number that an aim may have: what follows computes in floats
+
 SIZE_TOLERANCE = 0.01
 """A target size is met within this fraction below it."""
 
@@ -51,6 +53,8 @@ class Aim:
             value = getattr(self, field.name)
             if value is not None and not isinstance(value, Real):
                 raise InputError(f"{field.name} must be a number, not {value!r}")
+            if value is not None and _is_too_large(value):
+                raise InputError(f"{field.name} is too large")
         aims = (self.quality, self.target_size, self.target_bpp, self.target_psnr)
         if sum(aim is not None for aim in aims) > 1:
             raise InputError("give one of quality, target_size, target_bpp and target_psnr")
@@ -106,6 +110,10 @@ class Aim:
         if self.target_bpp is not None:
             return size_index(size_at, int(self.target_bpp * pixels / 8))
         return size_index(size_at, self.target_size or 0)
+
+
+def _is_too_large(value: Any) -> bool:
+    return bool(_LARGEST < abs(value) < math.inf)
 
 
 def quality_index(quality: float) -> int:

@@ -184,15 +184,19 @@ def local_input(name: str) -> Iterator[Path]:
     """A local file with the bytes of a named one; errors about it bear the right name.
 
     Raises:
-        InputError: the URL cannot be read.
+        InputError: the URL, or the pipe, cannot be read.
     """
-    if name != PIPE and not is_url(name):
+    named_pipe = _is_named_pipe(name)  # which can be read once, and has no size
+    if name != PIPE and not is_url(name) and not named_pipe:
         yield Path(name)
         return
     with _temporary("stdin" if name == PIPE else PurePosixPath(name).name) as path:
         with _failing_as(InputError, name), open(path, "wb") as fp:
             if name == PIPE:
                 shutil.copyfileobj(sys.stdin.buffer, fp)
+            elif named_pipe:
+                with open(name, "rb") as pipe:
+                    shutil.copyfileobj(pipe, fp)
             else:
                 system, remote = _system(name)
                 system.get_file(remote, fp.name)
@@ -215,6 +219,8 @@ def local_output(name: str, *, ending: str, overwrite: bool, folders: bool) -> I
         OutputError: the URL exists, or cannot be written; no folder can be made.
     """
     if name != PIPE and not is_url(name):
+        if name.endswith(("/", os.sep)) and not os.path.isdir(name):  # `Path` drops it
+            raise OutputError(f"{name}: there is no such folder")
         if folders:
             with _failing_as(OutputError, name):
                 os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
@@ -241,6 +247,13 @@ def _upload(fp: Any, name: str) -> None:
     system.makedirs(system._parent(remote), exist_ok=True)
     with system.transaction, system.open(remote, "wb") as out:
         shutil.copyfileobj(fp, out)
+
+
+def _is_named_pipe(name: str) -> bool:
+    try:
+        return not is_url(name) and Path(name).is_fifo()
+    except (OSError, ValueError):
+        return False
 
 
 def times(name: str) -> tuple[int, int] | None:

@@ -6,9 +6,9 @@ so that chunks meet without seams, and memory is bounded by the window.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 
@@ -152,9 +152,11 @@ def inside(region: tuple[int, int, int, int], header: Header) -> Rect:
     Raises:
         InputError: not four whole numbers, empty, or not inside the picture.
     """
-    if len(region) != 4 or not all(isinstance(value, Integral) for value in region):
-        raise InputError(f"a region is x, y, width, height in whole pixels, not {region!r}")
-    x, y, width, height = region
+    try:
+        x, y, width, height = (operator.index(value) for value in region)  # NumPy's overflow
+    except (TypeError, ValueError) as error:
+        what = "a region is x, y, width, height in whole pixels"
+        raise InputError(f"{what}, not {region!r}") from error
     left, top, right, bottom = x, y, x + width, y + height
     on_its_side = header.orientation in (5, 6, 7, 8)
     sides = (header.width, header.height)[:: -1 if on_its_side else 1]

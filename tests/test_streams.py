@@ -25,10 +25,10 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        ("compress photo.png - >&-", 1, "standard output: "),
+        ("compress photo.png - >&-", 6, "standard output: "),
         ("compress - x.aec <&-", 3, "standard input: the file is empty"),
         ("compress photo.png x.aec 2>&-", 0, ""),
-        ("models >/dev/full", 1, "standard output: No space left on device"),
+        ("models >/dev/full", 6, "standard output: No space left on device"),
         ("compress 'photo[1].png' x.aec", 2, "photo[1].png: no such file"),
         ("compress '' x.aec", 2, "the name is empty"),
         ("compress <(cat photo.png) x.aec", 0, "x.aec: "),

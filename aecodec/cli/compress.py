@@ -44,10 +44,10 @@ Examples:
     "--target-size",
     callback=options.size,
     metavar="SIZE",
-    help="Largest size: 50kB, 2MB.",
+    help="Size of the file, met from below to 1 %: 50kB, 2MB.",
 )
 @click.option("--target-bpp", type=float, metavar="BPP", help="The same in bits per pixel.")
-@click.option("--target-psnr", type=float, metavar="DB", help="Lowest PSNR.")
+@click.option("--target-psnr", type=float, metavar="DB", help="PSNR, met from above to 0.05 dB.")
 @click.option(
     "-e",
     "--effort",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -40,6 +41,8 @@ COMMANDS = {
 EXIT_OTHER, EXIT_USAGE, EXIT_INPUT, EXIT_FORMAT, EXIT_MODEL, EXIT_OUTPUT = 1, 2, 3, 4, 5, 6
 EXIT_PARTLY, EXIT_SOME = 7, 8
 EXIT_INTERRUPTED = 130
+
+NOTES = "notes"  # the log handler that shows them
 
 #: What writing to standard output may end in.
 _OF_OUTPUT = (errno.EBADF, errno.ENOSPC, errno.EIO)
@@ -131,6 +134,7 @@ def report(error: Exception) -> None:
 def run(argv: Sequence[str] | None = None) -> int:
     """Run a command line, without leaving the process; gives the exit code."""
     notes = logging.StreamHandler()
+    notes.set_name(NOTES)
     notes.setFormatter(logging.Formatter(note("%(message)s")))
     logger = logging.getLogger("aecodec")
     logger.addHandler(notes)
@@ -164,7 +168,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         if not where and error.errno in _OF_OUTPUT:
             where = "standard output: "
         report(AecError(f"{where}{error.strerror or error}"))
-        return EXIT_OTHER
+        return EXIT_OUTPUT if error.errno in _OF_OUTPUT else EXIT_OTHER
     finally:
         logger.removeHandler(notes)
 
@@ -196,9 +200,18 @@ def _interrupted_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def _print_any_name() -> None:
+    """Names of files are bytes: print also those that are no text."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+        unicode = out.encoding.lower().replace("-", "") == "utf8"
+        out.reconfigure(errors="surrogateescape" if unicode else "backslashreplace")
+
+
 def main() -> NoReturn:
-    """Entry point of the `aecodec` script."""
+    """What the `aecodec` script does."""
     _replace_closed_streams()
+    _print_any_name()
     with _interrupted_by_signals():
         code = run()
     if sys.argv[1:2] in _LEAVE_AT_ONCE:

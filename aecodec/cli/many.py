@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from aecodec import storage
 from aecodec.cli import options
 from aecodec.cli.main import EXIT_PARTLY, EXIT_SOME, note, report
 from aecodec.errors import AecError, OutputError
-from aecodec.jobs import Job, Outcome, Verb, Work, failed
+from aecodec.jobs import Job, Outcome, Verb, Work, collecting_notes, failed
 from aecodec.layout import PREVIEW_SCALE
 
 if TYPE_CHECKING:
@@ -106,23 +106,18 @@ def run(verb: Verb, given: Mapping[str, Any], *, ending: str = ".aec") -> int:
 
 def _one(verb: Verb, files: Files, coding: Mapping[str, Any], ending: str) -> int:
     """Code one file; its error is the command's."""
-    source, *rest = (storage.plain(name) for name in files.names)
-    output = rest[0] if rest else options.beside(source, ending)
-    _check_streams(output, files)
-    job = Job(source, output)
-    if files.skip_existing and output != storage.PIPE and storage.exists(output):
-        outcome = Outcome(source, output, "skipped")
-    else:
-        try:
-            with options.progress_bar(files.quiet, files.verbose) as progress:
-                work = Work(
-                    verb, {**coding, "progress": progress}, ending, files.force, files.keep_times
-                )
-                outcome = work.perform(job)
-        except AecError as error:
-            if files.as_json:
-                click.echo(_json(failed(job, error)))
-            raise
+    job = Job(files.names[0], files.names[1] if len(files.names) > 1 else "")
+    try:
+        source, *rest = (storage.plain(name) for name in files.names)
+        job = Job(source, rest[0] if rest else options.beside(source, ending))
+        _check_streams(job.output, files)
+        with collecting_notes() as notes:
+            outcome = _coded(verb, files, coding, ending, job)
+        outcome = replace(outcome, notes=tuple(notes))
+    except AecError as error:
+        if files.as_json:
+            click.echo(_json(failed(job, error)))
+        raise
     if files.as_json:
         click.echo(_json(outcome))
     elif not files.quiet:
@@ -130,6 +125,14 @@ def _one(verb: Verb, files: Files, coding: Mapping[str, Any], ending: str) -> in
     if outcome.lost:
         click.echo(_lost(outcome), err=True)
     return EXIT_PARTLY if outcome.lost else 0
+
+
+def _coded(verb: Verb, files: Files, coding: Mapping[str, Any], ending: str, job: Job) -> Outcome:
+    if files.skip_existing and job.output != storage.PIPE and storage.exists(job.output):
+        return Outcome(job.source, job.output, "skipped")
+    with options.progress_bar(files.quiet, files.verbose) as progress:
+        doing = {**coding, "progress": progress}
+        return Work(verb, doing, ending, files.force, files.keep_times).perform(job)
 
 
 def _check_streams(output: str, files: Files) -> None:
@@ -260,7 +263,7 @@ def _json(outcome: Outcome) -> str:
     return json.dumps(
         {
             "path": outcome.source,
-            "output": outcome.output,
+            "output": outcome.output or None,
             "status": outcome.status,
             "source_bytes": outcome.source_bytes if info else None,
             "bytes": outcome.output_bytes if info else None,

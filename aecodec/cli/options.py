@@ -9,12 +9,14 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from aecodec.cli.main import NOTES
 from aecodec.container import Limits
 from aecodec.errors import InputError
 from aecodec.progress import Progress
@@ -58,12 +60,13 @@ def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int |
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", value)
     if found is None or found[2].lower() not in _UNITS:
         raise click.BadParameter(f"{value!r} is not a size such as 50000, 50kB or 48KiB")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    return int(Decimal(found[1]) * _UNITS[found[2].lower()])
 
 
 def _hush(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
-    if value:
-        logging.getLogger("aecodec").setLevel(logging.WARNING)
+    for handler in logging.getLogger("aecodec").handlers if value else ():
+        if handler.get_name() == NOTES:  # not the logger: `--json` has notes all the same
+            handler.setLevel(logging.WARNING)
     return value
 
 

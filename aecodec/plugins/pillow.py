@@ -39,6 +39,7 @@ class AecImageFile(ImageFile.ImageFile):
 
     format = FORMAT
     format_description = "aecodec learned image"
+    _decoded = _preview = False  # here for copies that were never opened: unpickled ones
 
     def _open(self) -> None:
         """Read header and metadata; Pillow then compares the size with its limit.
@@ -60,7 +61,6 @@ class AecImageFile(ImageFile.ImageFile):
         self.info["quality"] = quality_from_index(header.quality)
         fp.seek(start)
         self.tile = [ImageFile._Tile("aec", (0, 0, *self._size), start, ())]
-        self._decoded = self._preview = False
 
     def draft(
         self, mode: str | None, size: tuple[int, int] | None
@@ -72,7 +72,7 @@ class AecImageFile(ImageFile.ImageFile):
             the picture will be decoded in full.
         """
         width, height = self._size
-        if size is None or self._decoded or self._preview:
+        if size is None or not self.tile or self._decoded or self._preview:
             return None
         if min(width // max(size[0], 1), height // max(size[1], 1)) < PREVIEW_SCALE:
             return None
@@ -114,7 +114,7 @@ class AecImageFile(ImageFile.ImageFile):
             OSError: it is damaged.
             ValueError: it was closed before.
         """
-        if not self._decoded:
+        if self.tile and not self._decoded:
             if self.fp is None:
                 raise ValueError("Operation on closed image")
             fp = cast(BinaryIO, self.fp)
