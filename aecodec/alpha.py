@@ -102,7 +102,7 @@ def paste(image: Samples, file: AecFile, wanted: Rect, lost: list[int] | None = 
     Raises:
         FormatError: a plane is damaged; says of which chunk.
     """
-    for number, chunk in enumerate(chunk_grid(file.header).rects if file.header.alpha else ()):
+    for number, chunk in enumerate(chunk_grid(file.header).rects if file.header.planes else ()):
         part = tiles.overlap(chunk, wanted)
         if part is None:
             continue
@@ -119,14 +119,14 @@ def paste(image: Samples, file: AecFile, wanted: Rect, lost: list[int] | None = 
 
 def check(file: AecFile) -> None:
     """Raise `FormatError`, which names the chunk, unless every plane can be decoded."""
-    for number in range(len(file.alpha)):
+    for number in range(len(file.planes)):
         _plane(file, number)
 
 
 def _plane(file: AecFile, number: int) -> Samples:
     size = tiles.size(chunk_grid(file.header).rects[number])
     with in_chunk(number):
-        return decode(file.alpha[number], *size, file.header.bit_depth)
+        return decode(file.planes[number], *size, file.header.bit_depth)
 
 
 def coarser(plane: Samples, quality: float) -> Samples:

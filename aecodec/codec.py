@@ -151,7 +151,7 @@ class Codec:
             effort=effort,
             colour=ColourMode.GRAY if colour(pixels).ndim == 2 else ColourMode.RGB,
             bit_depth=bit_depth(pixels),
-            alpha=DEPTH if depth else ALPHA if has_alpha(pixels) else NO_PLANES,
+            planes=DEPTH if depth else ALPHA if has_alpha(pixels) else NO_PLANES,
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
         header = self.network.fitted(header, preview)
@@ -311,7 +311,7 @@ class Codec:
         for _ in self._integers(file, name):
             pass
         with naming(name):
-            (depthcoding if file.header.alpha == DEPTH else alpha).check(file)
+            (depthcoding if file.header.planes == DEPTH else alpha).check(file)
 
     def _parse(self, data: bytes | AecFile, limits: Limits, name: str | None) -> AecFile:
         """Read a file, unless that is done, and see that it was made with these weights."""
@@ -345,7 +345,7 @@ class Codec:
                 return self.decode(stored, name=name)
             source = partial(reading.read_latents, self.network, file)
             shown = tiles.whole(file.header)
-            if file.header.alpha == DEPTH:  # its latents may not be those of the picture
+            if file.header.planes == DEPTH:  # its latents may not be those of the picture
                 return depthcoding.smaller(self._shown(file, source, shown, progress))
             image = self._picture(file.header, source, shown, progress, scale=PREVIEW_SCALE)
             if file.header.has_alpha:
@@ -364,7 +364,7 @@ class Codec:
     ) -> Samples:
         """Samples of a rectangle, before the orientation is applied; see `alpha.paste`."""
         show = partial(self._picture, file.header, source, wanted, progress)
-        if file.header.alpha == DEPTH:
+        if file.header.planes == DEPTH:
             return depthcoding.picture(file, wanted, show, lost)
         image = show()
         alpha.paste(image, file, wanted, lost)

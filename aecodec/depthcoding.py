@@ -200,14 +200,14 @@ def picture(
 
 def check(file: AecFile) -> None:
     """Raise `FormatError`, which names the chunk, unless every plane can be decoded."""
-    for number in range(len(file.alpha)):
+    for number in range(len(file.planes)):
         _plane(file, number)
 
 
 def _plane(file: AecFile, number: int) -> DepthPlane:
     size = tiles.size(chunk_grid(file.header).rects[number])
     with in_chunk(number):
-        return depthplane.decode(file.alpha[number], *size)
+        return depthplane.decode(file.planes[number], *size)
 
 
 def smaller(depth: Samples) -> Samples:

@@ -46,20 +46,20 @@ def write_fields(header: Header) -> bytes:
     require("colour mode", header.colour, 0, max(ColourMode))
     if header.bit_depth not in _DEPTHS:
         raise InputError(f"bit depth is {header.bit_depth}, not 8 or 16")
-    require("alpha kind", header.alpha, 0, _PLANES_MAX)
+    require("kind of planes", header.planes, 0, _PLANES_MAX)
     require("orientation", header.orientation, 1, 8)
-    if header.alpha == DEPTH and (header.colour, header.bit_depth) != (ColourMode.GRAY, 16):
+    if header.planes == DEPTH and (header.colour, header.bit_depth) != (ColourMode.GRAY, 16):
         raise InputError("depth is 16-bit gray")
     require("softness", header.softness, 0, SOFTNESS_MAX)
     require("effort", header.effort, 0, _EFFORT_MAX)
     require("precision", header.precision, 0, max(Precision))
-    log2_max = _PLANES_LOG2_MAX if header.alpha else _LOG2_MAX
+    log2_max = _PLANES_LOG2_MAX if header.planes else _LOG2_MAX
     require("log2 of the chunk side", header.chunk_log2, _LOG2_MIN, log2_max)
     require("length of the model id", len(header.model_id), 8, 8)
     packed = (
         VERSION,
         header.precision
-        | header.alpha << 2
+        | header.planes << 2
         | _DEPTHS.index(header.bit_depth) << 4
         | header.softness << 6,
         header.colour | (header.orientation - 1) << 3,
@@ -109,7 +109,7 @@ def read_fields(cur: Cursor, limits: Limits) -> Header:
     flags, picture, coding = cur.take(3, "the header")
     for offset, what, value, known in (
         (start, "bit depth code", flags >> 4 & 3, len(_DEPTHS) - 1),
-        (start, "alpha kind", flags >> 2 & 3, _PLANES_MAX),
+        (start, "kind of planes", flags >> 2 & 3, _PLANES_MAX),
         (start + 1, "reserved picture bits", picture >> 6, 0),
     ):
         if value > known:
@@ -138,7 +138,7 @@ def read_fields(cur: Cursor, limits: Limits) -> Header:
         quality=quality,
         colour=ColourMode(picture & 7),
         bit_depth=_DEPTHS[flags >> 4 & 3],
-        alpha=flags >> 2 & 3,
+        planes=flags >> 2 & 3,
         orientation=(picture >> 3) + 1,
         softness=flags >> 6,
         effort=coding & 15,
