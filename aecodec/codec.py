@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import alpha, decoder, depthcoding, reading, tiles
+from . import alpha, decoder, depthcoding, depthplane, reading, tiles
 from .container import (
     DEFAULT_LIMITS,
     AecFile,
@@ -310,8 +310,9 @@ class Codec:
         file = self._parse(data, DEFAULT_LIMITS, name)
         for _ in self._integers(file, name):
             pass
+        decode = depthplane.decode if file.header.planes == DEPTH else alpha.decoder(file.header)
         with naming(name):
-            (depthcoding if file.header.planes == DEPTH else alpha).check(file)
+            tiles.check_planes(file, decode)
 
     def _parse(self, data: bytes | AecFile, limits: Limits, name: str | None) -> AecFile:
         """Read a file, unless that is done, and see that it was made with these weights."""
