@@ -100,21 +100,11 @@ class Codec:
         a pixel for the photo model; with effort and a PSNR 6 more for each quality tried.
 
         Args:
-            image: `uint8` or `uint16` array of shape (H, W), (H, W, 2), (H, W, 3) or
-                (H, W, 4), or a Pillow image; see `aecodec.samples`.
-            quality: 1 (small) to 100 (close to the original); 75 if nothing is given.
-            target_size: bytes of the whole file, met from below.
-            target_bpp: the same as bits per pixel.
-            target_psnr: dB over all colour samples that can be seen, met from above.
-            effort: 0 (one pass) to 9: time spent on smaller files; see `refine`.
-            alpha_quality: 1 (opaque or transparent) to 99 (half of the levels); alpha
-                is coded without loss at 100 and None.
-            max_error: of a depth map, in mm: what no reading is off by, on any machine. If
-                no quality is given, the smallest file is looked for; then 0 is lossless.
-            metadata: to store behind the picture.
-            preview: whether to store a small picture, too, for `decode(preview=True)`; at
-                common qualities it takes some percent of the file.
-            progress: called with pixels done and pixels to do; see `aecodec.progress`.
+            image: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), `uint8` or `uint16`, or a
+                Pillow image.
+            quality, target_size, target_bpp, target_psnr: as for `aecodec.encode`.
+            effort, alpha_quality, max_error, preview: as for `aecodec.encode`.
+            metadata, progress: as for `aecodec.encode`.
 
         Returns:
             The bytes of an `.aec` file.
