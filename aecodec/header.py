@@ -93,20 +93,8 @@ def _size(cur: Cursor, what: str, limits: Limits) -> int:
     return value
 
 
-def read_fields(cur: Cursor, limits: Limits) -> Header:
-    """Read the signature and the fields.
-
-    Raises:
-        FormatError: they are not those of an `.aec` file of this version.
-        LimitError: the size is over the limits.
-    """
-    _signature(cur)
-    version = cur.byte("the version")
-    if version != VERSION:
-        cause = f"format version {version}; this release reads version {VERSION}"
-        raise cur.error(VersionError, cause, cur.pos - 1)
-    start = cur.pos
-    flags, picture, coding = cur.take(3, "the header")
+def _check_flags(cur: Cursor, start: int, flags: int, picture: int, coding: int) -> None:
+    """Refuse what the three bytes at `start` must not say, and what only later releases know."""
     for offset, what, value, known in (
         (start, "bit depth code", flags >> 4 & 3, len(_DEPTHS) - 1),
         (start, "kind of planes", flags >> 2 & 3, _PLANES_MAX),
@@ -124,6 +112,23 @@ def read_fields(cur: Cursor, limits: Limits) -> Header:
     sides = (_PLANES_LOG2_MAX if flags >> 2 & 3 else _LOG2_MAX) - _LOG2_MIN
     if coding >> 4 > sides:
         raise cur.error(FormatError, f"chunk side code {coding >> 4} is over {sides}", start + 2)
+
+
+def read_fields(cur: Cursor, limits: Limits) -> Header:
+    """Read the signature and the fields.
+
+    Raises:
+        FormatError: they are not those of an `.aec` file of this version.
+        LimitError: the size is over the limits.
+    """
+    _signature(cur)
+    version = cur.byte("the version")
+    if version != VERSION:
+        cause = f"format version {version}; this release reads version {VERSION}"
+        raise cur.error(VersionError, cause, cur.pos - 1)
+    start = cur.pos
+    flags, picture, coding = cur.take(3, "the header")
+    _check_flags(cur, start, flags, picture, coding)
     model_id = cur.take(8, "the model id")
     width, height = _size(cur, "width", limits), _size(cur, "height", limits)
     cur.within(f"pixels in {width} x {height}", width * height, limits.max_pixels)
