@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
 from aecodec import tiles
-from aecodec.errors import FormatError, MissingDependencyError, in_chunk
-from aecodec.layout import AecFile, Rect, chunk_grid
+from aecodec.errors import FormatError, MissingDependencyError
+from aecodec.layout import AecFile, Header, Rect, chunk_grid
 from aecodec.samples import Samples, bit_depth, colour, dtype, has_alpha
 
 log = logging.getLogger("aecodec")
@@ -89,6 +91,11 @@ def decode(payload: bytes | None, height: int, width: int, depth: int) -> Sample
     return wide
 
 
+def decoder(header: Header) -> Callable[[bytes | None, int, int], Samples]:
+    """`decode` for the planes of one file."""
+    return partial(decode, depth=header.bit_depth)
+
+
 def paste(image: Samples, file: AecFile, wanted: Rect, lost: list[int] | None = None) -> None:
     """Set the alpha of a part of a picture, if it has any, before the orientation is applied.
 
@@ -102,12 +109,12 @@ def paste(image: Samples, file: AecFile, wanted: Rect, lost: list[int] | None = 
     Raises:
         FormatError: a plane is damaged; says of which chunk.
     """
-    for number, chunk in enumerate(chunk_grid(file.header).rects if file.header.alpha else ()):
+    for number, chunk in enumerate(chunk_grid(file.header).rects if file.header.planes else ()):
         part = tiles.overlap(chunk, wanted)
         if part is None:
             continue
         try:
-            plane = _plane(file, number)
+            plane = tiles.plane(file, number, decoder(file.header))
         except FormatError:
             if lost is None:
                 raise
@@ -115,18 +122,6 @@ def paste(image: Samples, file: AecFile, wanted: Rect, lost: list[int] | None = 
             lost.append(number)
             plane = opaque(*tiles.size(chunk), file.header.bit_depth)
         image[tiles.within(part, wanted)][:, :, -1] = plane[tiles.within(part, chunk)]
-
-
-def check(file: AecFile) -> None:
-    """Raise `FormatError`, which names the chunk, unless every plane can be decoded."""
-    for number in range(len(file.alpha)):
-        _plane(file, number)
-
-
-def _plane(file: AecFile, number: int) -> Samples:
-    size = tiles.size(chunk_grid(file.header).rects[number])
-    with in_chunk(number):
-        return decode(file.alpha[number], *size, file.header.bit_depth)
 
 
 def coarser(plane: Samples, quality: float) -> Samples:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import alpha, decoder, depthcoding, reading, tiles
+from . import alpha, decoder, depthcoding, depthplane, reading, tiles
 from .container import (
     DEFAULT_LIMITS,
     AecFile,
@@ -100,21 +100,11 @@ class Codec:
         a pixel for the photo model; with effort and a PSNR 6 more for each quality tried.
 
         Args:
-            image: `uint8` or `uint16` array of shape (H, W), (H, W, 2), (H, W, 3) or
-                (H, W, 4), or a Pillow image; see `aecodec.samples`.
-            quality: 1 (small) to 100 (close to the original); 75 if nothing is given.
-            target_size: bytes of the whole file, met from below.
-            target_bpp: the same as bits per pixel.
-            target_psnr: dB over all colour samples that can be seen, met from above.
-            effort: 0 (one pass) to 9: time spent on smaller files; see `refine`.
-            alpha_quality: 1 (opaque or transparent) to 99 (half of the levels); alpha
-                is coded without loss at 100 and None.
-            max_error: of a depth map, in mm: what no reading is off by, on any machine. If
-                no quality is given, the smallest file is looked for; then 0 is lossless.
-            metadata: to store behind the picture.
-            preview: whether to store a small picture, too, for `decode(preview=True)`; at
-                common qualities it takes some percent of the file.
-            progress: called with pixels done and pixels to do; see `aecodec.progress`.
+            image: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), `uint8` or `uint16`, or a
+                Pillow image.
+            quality, target_size, target_bpp, target_psnr: as for `aecodec.encode`.
+            effort, alpha_quality, max_error, preview: as for `aecodec.encode`.
+            metadata, progress: as for `aecodec.encode`.
 
         Returns:
             The bytes of an `.aec` file.
@@ -151,7 +141,7 @@ class Codec:
             effort=effort,
             colour=ColourMode.GRAY if colour(pixels).ndim == 2 else ColourMode.RGB,
             bit_depth=bit_depth(pixels),
-            alpha=DEPTH if depth else ALPHA if has_alpha(pixels) else NO_PLANES,
+            planes=DEPTH if depth else ALPHA if has_alpha(pixels) else NO_PLANES,
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
         header = self.network.fitted(header, preview)
@@ -310,8 +300,9 @@ class Codec:
         file = self._parse(data, DEFAULT_LIMITS, name)
         for _ in self._integers(file, name):
             pass
+        decode = depthplane.decode if file.header.planes == DEPTH else alpha.decoder(file.header)
         with naming(name):
-            (depthcoding if file.header.alpha == DEPTH else alpha).check(file)
+            tiles.check_planes(file, decode)
 
     def _parse(self, data: bytes | AecFile, limits: Limits, name: str | None) -> AecFile:
         """Read a file, unless that is done, and see that it was made with these weights."""
@@ -345,7 +336,7 @@ class Codec:
                 return self.decode(stored, name=name)
             source = partial(reading.read_latents, self.network, file)
             shown = tiles.whole(file.header)
-            if file.header.alpha == DEPTH:  # its latents may not be those of the picture
+            if file.header.planes == DEPTH:  # its latents may not be those of the picture
                 return depthcoding.smaller(self._shown(file, source, shown, progress))
             image = self._picture(file.header, source, shown, progress, scale=PREVIEW_SCALE)
             if file.header.has_alpha:
@@ -364,7 +355,7 @@ class Codec:
     ) -> Samples:
         """Samples of a rectangle, before the orientation is applied; see `alpha.paste`."""
         show = partial(self._picture, file.header, source, wanted, progress)
-        if file.header.alpha == DEPTH:
+        if file.header.planes == DEPTH:
             return depthcoding.picture(file, wanted, show, lost)
         image = show()
         alpha.paste(image, file, wanted, lost)

@@ -40,7 +40,6 @@ from aecodec.layout import (
     VERSION,
     XMP,
     AecFile,
-    AlphaEntry,
     Chunk,
     ChunkEntry,
     ChunkGrid,
@@ -49,6 +48,7 @@ from aecodec.layout import (
     HeaderInfo,
     Limits,
     Metadata,
+    PlaneEntry,
     Precision,
     Rect,
     chunk_grid,
@@ -66,7 +66,6 @@ __all__ = [
     "VERSION",
     "XMP",
     "AecFile",
-    "AlphaEntry",
     "Chunk",
     "ChunkEntry",
     "ChunkGrid",
@@ -75,6 +74,7 @@ __all__ = [
     "HeaderInfo",
     "Limits",
     "Metadata",
+    "PlaneEntry",
     "Precision",
     "Rect",
     "chunk_grid",
@@ -109,7 +109,7 @@ def serialise(file: AecFile) -> bytes:
     """Turn a file's parts into its bytes; equal parts give equal bytes.
 
     Raises:
-        InputError: a field is out of its range, the number of chunks or alpha planes
+        InputError: a field is out of its range, the number of chunks or planes
             is not what the header implies, one is marked damaged, or a metadata type
             is malformed or critical (version 1 defines no critical ones).
         LimitError: more metadata than readers accept by default.
@@ -153,13 +153,13 @@ def _check_metadata(items: Sequence[Metadata]) -> None:
 
 
 def _planes(file: AecFile) -> list[bytes]:
-    """The alpha planes to write, none of them damaged."""
-    wanted = len(file.chunks) if file.header.alpha else 0
-    if len(file.alpha) != wanted:
-        raise InputError(f"{len(file.alpha)} alpha planes where {wanted} belong")
-    planes = [plane for plane in file.alpha if plane is not None]
+    """The planes to write, none of them damaged."""
+    wanted = len(file.chunks) if file.header.planes else 0
+    if len(file.planes) != wanted:
+        raise InputError(f"{len(file.planes)} planes where {wanted} belong")
+    planes = [plane for plane in file.planes if plane is not None]
     if len(planes) != wanted:
-        raise InputError("an alpha plane is damaged: a new checksum would hide that")
+        raise InputError("a plane is damaged: a new checksum would hide that")
     return planes
 
 
@@ -170,21 +170,21 @@ def _header_info(cur: Cursor, limits: Limits) -> HeaderInfo:
     side = 1 << header.chunk_log2
     largest = min(side, header.width) * min(side, header.height)
     cur.within("pixels of a chunk", largest, limits.max_chunk_pixels)
-    shortest = _MIN_ENTRY + (1 if header.alpha else 0)
+    shortest = _MIN_ENTRY + (1 if header.planes else 0)
     cur.need(rows * cols * shortest + 4, f"a table of {rows * cols} chunks")
     table = []
     for _ in range(rows * cols):
         length = cur.varint("a payload length")
         table.append((length, cur.u32("a chunk table entry"), cur.u32("a chunk table entry")))
-    planes = []
-    for _ in range(rows * cols if header.alpha else 0):
-        length = cur.varint("the length of an alpha plane")
-        planes.append((length, cur.u32("an alpha table entry") if length else 0))
+    plane_table = []
+    for _ in range(rows * cols if header.planes else 0):
+        length = cur.varint("the length of a plane")
+        plane_table.append((length, cur.u32("a plane table entry") if length else 0))
     cur.checksum(0, "the header")
-    offsets = accumulate((line[0] for line in (*table, *planes)), initial=cur.pos)
+    offsets = accumulate((line[0] for line in (*table, *plane_table)), initial=cur.pos)
     entries = tuple(ChunkEntry(next(offsets), *line) for line in table)
-    alpha = tuple(AlphaEntry(next(offsets), *line) for line in planes)
-    return HeaderInfo(header, entries, cur.pos, alpha)
+    planes = tuple(PlaneEntry(next(offsets), *line) for line in plane_table)
+    return HeaderInfo(header, entries, cur.pos, planes)
 
 
 def parse_header(
@@ -194,7 +194,7 @@ def parse_header(
 
     Args:
         data: the file, or as much of its beginning as holds header and chunk table
-            (at most 36 bytes and 13 for each chunk, 22 with alpha).
+            (at most 36 bytes and 13 for each chunk, 22 with planes).
         limits: what to accept.
         name: the file's name, for error messages.
 
@@ -254,8 +254,8 @@ def read_metadata(
     return tuple(_undamaged(Cursor(data, None), limits))
 
 
-def chunk_ok(data: Data, entry: ChunkEntry | AlphaEntry) -> bool:
-    """Whether a chunk's payload, or its alpha plane, is there and undamaged.
+def chunk_ok(data: Data, entry: ChunkEntry | PlaneEntry) -> bool:
+    """Whether a chunk's payload, or its plane, is there and undamaged.
 
     Args:
         data: the file from its first byte on; it may be cut short.
@@ -312,22 +312,22 @@ def parse(
     cur = Cursor(data, name)
     info = _header_info(cur, limits)
     cur.need(info.payload_end - info.size + 1, "payload and end marker")
-    chunks, alpha = [], []
+    chunks, planes = [], []
     what = "alpha" if info.header.has_alpha else "depth plane"
     for index, entry in enumerate(info.entries):
         payload, ok = _payload(cur, entry, f"chunk {index}", verify)
         chunks.append(Chunk(payload, entry.symbols_crc, ok))
-    for index, plane in enumerate(info.alpha):
+    for index, plane in enumerate(info.planes):
         payload, ok = _payload(cur, plane, f"{what} of chunk {index}", verify)
-        alpha.append(payload if ok else None)
+        planes.append(payload if ok else None)
     metadata = tuple(_metadata(cur, limits))
     if cur.left:
         raise cur.error(FormatError, f"{cur.left} bytes after the end of the file")
-    return AecFile(info.header, tuple(chunks), metadata, tuple(alpha))
+    return AecFile(info.header, tuple(chunks), metadata, tuple(planes))
 
 
 def _payload(
-    cur: Cursor, entry: ChunkEntry | AlphaEntry, what: str, verify: bool
+    cur: Cursor, entry: ChunkEntry | PlaneEntry, what: str, verify: bool
 ) -> tuple[bytes, bool]:
     """The next payload, and whether its checksum holds; an error if it must."""
     payload = cur.take(entry.length, what)
@@ -349,11 +349,11 @@ def salvaged(data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = 
     """
     info = parse_header(data, limits=limits, name=name)
 
-    def payload(entry: ChunkEntry | AlphaEntry) -> bytes:
+    def payload(entry: ChunkEntry | PlaneEntry) -> bytes:
         return bytes(data[entry.offset : entry.offset + entry.length])
 
     chunks = tuple(Chunk(payload(e), e.symbols_crc, chunk_ok(data, e)) for e in info.entries)
-    planes = tuple(payload(e) if chunk_ok(data, e) else None for e in info.alpha)
+    planes = tuple(payload(e) if chunk_ok(data, e) else None for e in info.planes)
     cur = Cursor(data, None)
     cur.pos = min(info.payload_end, len(cur.view))
     return AecFile(info.header, chunks, tuple(_undamaged(cur, limits)), planes)

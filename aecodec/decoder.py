@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,48 +47,36 @@ def parts(
         (h, w, 3) or (h, w), medium gray where it is lost.
     """
     halo = network.halo if scale == 1 or network.halo is None else 0
-    windows = [
-        (number, window)
+    views = _views(header, wanted, halo)
+    needed = sorted({number for view in views for number in view.under})
+    coming = zip(needed, workers.map(source, needed), strict=True)
+
+    def shown(item: tuple[_View, torch.Tensor | None]) -> tuple[Rect, Samples]:
+        view, y = item
+        rect = tiles.shrunk(view.wanted, scale)
+        return rect, _colour(network, header, view.window, y, rect, scale)
+
+    yield from workers.map(shown, _surrounded(network, header, views, coming))
+
+
+class _View(NamedTuple):
+    """A window that is to be shown, or a part of it."""
+
+    chunk: int  # the number of the one that it lies in
+    window: Window
+    wanted: Rect  # its pixels that are wanted
+    under: list[int]  # numbers of the chunks that these depend on, ascending
+
+
+def _views(header: Header, wanted: Rect, halo: int | None) -> list[_View]:
+    """The windows that the wanted pixels lie in, chunk by chunk."""
+    return [
+        _View(number, window, part, _needed(window, part, header, halo))
         for number, chunk in enumerate(chunk_grid(header).rects)
         if tiles.overlap(chunk, wanted)
         for window in tiles.windows(chunk, header, halo)
-        if tiles.overlap(window.rect, wanted)
+        if (part := tiles.overlap(window.rect, wanted))
     ]
-    under = [_needed(window, wanted, header, halo) for _, window in windows]
-    last_use = {number: i for i, numbers in enumerate(under) for number in numbers}
-    needed = sorted(last_use)
-
-    def surrounded() -> Iterator[tuple[Window, torch.Tensor | None]]:
-        """Every window with ŷ of its outer rectangle, None if its chunk is lost."""
-        cores: dict[int, torch.Tensor | None] = {}
-        coming = zip(needed, workers.map(source, needed), strict=True)
-        for i, (number, window) in enumerate(windows):
-            while under[i][-1] not in cores:
-                cores.update([next(coming)])
-            lost = cores[number] is None
-            yield window, None if lost else _join(network, header, window.outer, cores, under[i])
-            for done in under[i]:
-                if last_use[done] == i:
-                    del cores[done]
-
-    def pixels(item: tuple[Window, torch.Tensor | None]) -> tuple[Rect, Samples]:
-        window, outer = item
-        rect = tiles.shrunk(tiles.overlap(window.rect, wanted) or window.rect, scale)
-        if outer is None:
-            part = np.full(
-                (*tiles.size(rect), 3), 1 << header.bit_depth - 1, dtype(header.bit_depth)
-            )
-        else:
-            if scale == 1:
-                whole = network.synthesise(
-                    outer, header.synthesis_q, header.bit_depth, window.margins
-                )
-            else:
-                whole = network.preview(outer, header.bit_depth)
-            part = whole[tiles.within(rect, tiles.shrunk(window.shown, scale))]
-        return rect, part if header.colour is ColourMode.RGB else _gray(part)
-
-    yield from workers.map(pixels, surrounded())
 
 
 def _needed(window: Window, wanted: Rect, header: Header, halo: int | None) -> list[int]:
@@ -95,10 +84,55 @@ def _needed(window: Window, wanted: Rect, header: Header, halo: int | None) -> l
 
     The rest of the window may have any ŷ: nothing of that reaches them.
     """
-    part = tiles.overlap(window.rect, wanted)
-    if halo is None or part is None:
+    if halo is None:
         return tiles.chunks_under(window.outer, header)
-    return tiles.chunks_under(tiles.widened(tiles.positions(part), header, halo), header)
+    return tiles.chunks_under(tiles.widened(tiles.positions(wanted), header, halo), header)
+
+
+def _surrounded(
+    network: AnyNetwork,
+    header: Header,
+    views: list[_View],
+    coming: Iterator[tuple[int, torch.Tensor | None]],
+) -> Iterator[tuple[_View, torch.Tensor | None]]:
+    """Every window with ŷ of its outer rectangle, None if its chunk is lost.
+
+    Args:
+        coming: numbers of all chunks that are needed, ascending, with their ŷ; they are
+            taken no earlier and kept no longer than windows need them.
+    """
+    last_use = {number: i for i, view in enumerate(views) for number in view.under}
+    cores: dict[int, torch.Tensor | None] = {}
+    for i, view in enumerate(views):
+        while view.under[-1] not in cores:
+            cores.update([next(coming)])
+        lost = cores[view.chunk] is None
+        outer = view.window.outer
+        yield view, None if lost else _join(network, header, outer, cores, view.under)
+        for done in view.under:
+            if last_use[done] == i:
+                del cores[done]
+
+
+def _colour(
+    network: AnyNetwork,
+    header: Header,
+    window: Window,
+    y: torch.Tensor | None,
+    rect: Rect,
+    scale: int,
+) -> Samples:
+    """Colour of a part of a window, both shrunk by the scale; medium gray without ŷ."""
+    if y is None:
+        medium = 1 << header.bit_depth - 1
+        part: Samples = np.full((*tiles.size(rect), 3), medium, dtype(header.bit_depth))
+    else:
+        if scale == 1:
+            whole = network.synthesise(y, header.synthesis_q, header.bit_depth, window.margins)
+        else:
+            whole = network.preview(y, header.bit_depth)
+        part = whole[tiles.within(rect, tiles.shrunk(window.shown, scale))]
+    return part if header.colour is ColourMode.RGB else _gray(part)
 
 
 def _join(

@@ -16,7 +16,7 @@ from .depth import check_depth, filled, readings
 from .depthplane import DepthPlane, Kind, PlaneWriter
 from .encoder import Encoding
 from .entropy import symbols_crc
-from .errors import FormatError, InputError, in_chunk
+from .errors import FormatError, InputError
 from .layout import DEPTH_MARGIN, PREVIEW_SCALE, QUALITY_MAX, Rect
 from .model.network import Network
 from .model.vector_network import AnyNetwork
@@ -174,7 +174,7 @@ def picture(
         if tiles.overlap(chunk, wanted) is None:
             continue
         try:
-            found[number] = _plane(file, number)
+            found[number] = tiles.plane(file, number, depthplane.decode)
         except FormatError:
             if lost is None:
                 raise
@@ -196,18 +196,6 @@ def picture(
         lost[:] = [n for n in lost if n not in found or found[n].kind is not Kind.LEVELS]
         lost += damaged
     return out
-
-
-def check(file: AecFile) -> None:
-    """Raise `FormatError`, which names the chunk, unless every plane can be decoded."""
-    for number in range(len(file.alpha)):
-        _plane(file, number)
-
-
-def _plane(file: AecFile, number: int) -> DepthPlane:
-    size = tiles.size(chunk_grid(file.header).rects[number])
-    with in_chunk(number):
-        return depthplane.decode(file.alpha[number], *size)
 
 
 def smaller(depth: Samples) -> Samples:

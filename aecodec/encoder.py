@@ -59,7 +59,7 @@ class Encoding:
         self._pixels = pixels
         self._header = header
         self._aim = aim
-        self._planes: tuple[bytes, ...] | None = None if header.alpha else ()
+        self._planes: tuple[bytes, ...] | None = None if header.planes else ()
         self._metadata = metadata
         self._effort = effort
         self._chunks = chunk_grid(header).rects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,26 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(labelsize=9)
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def bare(axes: Axes) -> None:
+    """No ticks and no frame, but room for labels."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def rate_axis(axes: Axes, ticks: Sequence[float]) -> None:
+    """A logarithmic axis of bits per pixel, with ticks at some of them."""
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xlabel("rate (bits per pixel, logarithmic)")
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of so many characters at most; of a longer one, its end."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 def save(figure: Figure, path: Path, *, overwrite: bool = True) -> None:

@@ -107,14 +107,14 @@ def mode(header: Header) -> str:
 
 def _file_info(found: HeaderInfo, size: int) -> FileInfo:
     head = found.header
-    planes = sum(plane.length for plane in found.alpha)
+    planes = sum(plane.length for plane in found.planes)
     return FileInfo(
         width=head.width,
         height=head.height,
         mode=mode(head),
         bit_depth=head.bit_depth,
         alpha_bytes=planes if head.has_alpha else None,
-        depth_bytes=planes if head.alpha == DEPTH else None,
+        depth_bytes=planes if head.planes == DEPTH else None,
         quality=quality_from_index(head.quality),
         model_id=head.model_id.hex(),
         bytes=size,

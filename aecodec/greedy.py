@@ -59,12 +59,7 @@ def round_greedily(
         curvature = objective.curvature
         if curvature is None:
             curvature = objective.measure_curvature(decoded, slope, given.inverse, rng)
-        gain, move = torch.zeros_like(latents), torch.zeros_like(latents)
-        for step in (-1, 1):
-            extra = (objective.bits(q + step, index) - bits) / objective.pixels
-            saved = -(slope * given.inverse * step + curvature / 2 + extra)
-            move = torch.where(saved > gain, float(step), move)
-            gain = torch.maximum(gain, saved)
+        move = _best_moves(objective, q, index, bits, slope * given.inverse, curvature)
         coded = (index >= objective.skip).to(y.device)
         chance = torch.rand(move.shape, generator=rng, dtype=torch.float32, device=y.device)
         moved = (move != 0) & coded & (chance < _MOVED_AT_ONCE)
@@ -73,3 +68,25 @@ def round_greedily(
         progress()
     assert best is not None
     return best
+
+
+def _best_moves(
+    objective: Objective, q: Tensor, index: Tensor, bits: Tensor, slope: Tensor, curvature: Tensor
+) -> Tensor:
+    """Of every residual what to add to it, -1 or 1, to save most; 0 where nothing saves.
+
+    Args:
+        objective: the loss.
+        q: residuals (C, h, w).
+        index: (C, h, w), their scale indices.
+        bits: what each of them costs.
+        slope: (C, h, w), change of the error per unit that each is moved by.
+        curvature: second derivative of the error, likewise.
+    """
+    gain, move = torch.zeros_like(slope), torch.zeros_like(slope)
+    for step in (-1, 1):
+        extra = (objective.bits(q + step, index) - bits) / objective.pixels
+        saved = -(slope * step + curvature / 2 + extra)
+        move = torch.where(saved > gain, float(step), move)
+        gain = torch.maximum(gain, saved)
+    return move

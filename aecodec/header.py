@@ -46,20 +46,20 @@ def write_fields(header: Header) -> bytes:
     require("colour mode", header.colour, 0, max(ColourMode))
     if header.bit_depth not in _DEPTHS:
         raise InputError(f"bit depth is {header.bit_depth}, not 8 or 16")
-    require("alpha kind", header.alpha, 0, _PLANES_MAX)
+    require("kind of planes", header.planes, 0, _PLANES_MAX)
     require("orientation", header.orientation, 1, 8)
-    if header.alpha == DEPTH and (header.colour, header.bit_depth) != (ColourMode.GRAY, 16):
+    if header.planes == DEPTH and (header.colour, header.bit_depth) != (ColourMode.GRAY, 16):
         raise InputError("depth is 16-bit gray")
     require("softness", header.softness, 0, SOFTNESS_MAX)
     require("effort", header.effort, 0, _EFFORT_MAX)
     require("precision", header.precision, 0, max(Precision))
-    log2_max = _PLANES_LOG2_MAX if header.alpha else _LOG2_MAX
+    log2_max = _PLANES_LOG2_MAX if header.planes else _LOG2_MAX
     require("log2 of the chunk side", header.chunk_log2, _LOG2_MIN, log2_max)
     require("length of the model id", len(header.model_id), 8, 8)
     packed = (
         VERSION,
         header.precision
-        | header.alpha << 2
+        | header.planes << 2
         | _DEPTHS.index(header.bit_depth) << 4
         | header.softness << 6,
         header.colour | (header.orientation - 1) << 3,
@@ -93,23 +93,11 @@ def _size(cur: Cursor, what: str, limits: Limits) -> int:
     return value
 
 
-def read_fields(cur: Cursor, limits: Limits) -> Header:
-    """Read the signature and the fields.
-
-    Raises:
-        FormatError: they are not those of an `.aec` file of this version.
-        LimitError: the size is over the limits.
-    """
-    _signature(cur)
-    version = cur.byte("the version")
-    if version != VERSION:
-        cause = f"format version {version}; this release reads version {VERSION}"
-        raise cur.error(VersionError, cause, cur.pos - 1)
-    start = cur.pos
-    flags, picture, coding = cur.take(3, "the header")
+def _check_flags(cur: Cursor, start: int, flags: int, picture: int, coding: int) -> None:
+    """Refuse what the three bytes at `start` must not say, and what only later releases know."""
     for offset, what, value, known in (
         (start, "bit depth code", flags >> 4 & 3, len(_DEPTHS) - 1),
-        (start, "alpha kind", flags >> 2 & 3, _PLANES_MAX),
+        (start, "kind of planes", flags >> 2 & 3, _PLANES_MAX),
         (start + 1, "reserved picture bits", picture >> 6, 0),
     ):
         if value > known:
@@ -124,6 +112,23 @@ def read_fields(cur: Cursor, limits: Limits) -> Header:
     sides = (_PLANES_LOG2_MAX if flags >> 2 & 3 else _LOG2_MAX) - _LOG2_MIN
     if coding >> 4 > sides:
         raise cur.error(FormatError, f"chunk side code {coding >> 4} is over {sides}", start + 2)
+
+
+def read_fields(cur: Cursor, limits: Limits) -> Header:
+    """Read the signature and the fields.
+
+    Raises:
+        FormatError: they are not those of an `.aec` file of this version.
+        LimitError: the size is over the limits.
+    """
+    _signature(cur)
+    version = cur.byte("the version")
+    if version != VERSION:
+        cause = f"format version {version}; this release reads version {VERSION}"
+        raise cur.error(VersionError, cause, cur.pos - 1)
+    start = cur.pos
+    flags, picture, coding = cur.take(3, "the header")
+    _check_flags(cur, start, flags, picture, coding)
     model_id = cur.take(8, "the model id")
     width, height = _size(cur, "width", limits), _size(cur, "height", limits)
     cur.within(f"pixels in {width} x {height}", width * height, limits.max_pixels)
@@ -138,7 +143,7 @@ def read_fields(cur: Cursor, limits: Limits) -> Header:
         quality=quality,
         colour=ColourMode(picture & 7),
         bit_depth=_DEPTHS[flags >> 4 & 3],
-        alpha=flags >> 2 & 3,
+        planes=flags >> 2 & 3,
         orientation=(picture >> 3) + 1,
         softness=flags >> 6,
         effort=coding & 15,

@@ -77,8 +77,8 @@ class Header:
         quality: gain index, 0 to `QUALITY_MAX`: `QUALITY_STEPS` times the continuous q.
         colour: colour mode.
         bit_depth: bits a sample, of colour and alpha; 8 or 16.
-        alpha: what planes lie beside every chunk: `NO_PLANES`, `ALPHA`, an alpha channel,
-            or `DEPTH`, holes and residuals of a depth map.
+        planes: what lies beside every chunk: `NO_PLANES`, `ALPHA`, an alpha channel, or
+            `DEPTH`, holes and residuals of a depth map.
         orientation: EXIF orientation to apply after decoding, 1 to 8.
         softness: how far below `quality` the synthesis transform runs, 0 to `SOFTNESS_MAX`
             times `SOFTNESS_STEP`.
@@ -93,7 +93,7 @@ class Header:
     quality: int
     colour: ColourMode = ColourMode.RGB
     bit_depth: int = 8
-    alpha: int = NO_PLANES
+    planes: int = NO_PLANES
     orientation: int = 1
     softness: int = 0
     effort: int = 0
@@ -103,7 +103,7 @@ class Header:
     @property
     def has_alpha(self) -> bool:
         """Whether the picture has an alpha channel."""
-        return self.alpha == ALPHA
+        return self.planes == ALPHA
 
     @property
     def q(self) -> float:
@@ -161,7 +161,7 @@ class AecFile:
     """A whole file: header, chunks in raster order, metadata in file order.
 
     Attributes:
-        alpha: each chunk's plane, if the header says that there are any, as `aecodec.alpha`
+        planes: one for each chunk, if the header says that there are any, as `aecodec.alpha`
             or `aecodec.depthplane` codes it: empty if opaque or without holes, None if
             `parse(verify=False)` found it damaged.
     """
@@ -169,7 +169,7 @@ class AecFile:
     header: Header
     chunks: tuple[Chunk, ...]
     metadata: tuple[Metadata, ...] = ()
-    alpha: tuple[bytes | None, ...] = ()
+    planes: tuple[bytes | None, ...] = ()
 
 
 class ChunkEntry(NamedTuple):
@@ -181,8 +181,11 @@ class ChunkEntry(NamedTuple):
     symbols_crc: int
 
 
-class AlphaEntry(NamedTuple):
-    """A line of the alpha table: where a chunk's plane lies, its checksum; length 0 is opaque."""
+class PlaneEntry(NamedTuple):
+    """A line of the plane table: where a chunk's plane lies, and its checksum.
+
+    Length 0 means an opaque plane, or for depth one without holes or residuals.
+    """
 
     offset: int
     length: int
@@ -197,19 +200,19 @@ class HeaderInfo:
         header: the header's fields.
         entries: the chunk table, in raster order.
         size: bytes before the first payload: signature, header, tables and checksum.
-        alpha: the alpha table, in raster order; empty without an alpha channel.
+        planes: the plane table, in raster order; empty for `NO_PLANES`.
     """
 
     header: Header
     entries: tuple[ChunkEntry, ...]
     size: int
-    alpha: tuple[AlphaEntry, ...] = ()
+    planes: tuple[PlaneEntry, ...] = ()
 
     @property
     def payload_end(self) -> int:
         """Offset of the first byte after the payloads, in bytes; a whole file is longer."""
         colour = sum(entry.length for entry in self.entries)
-        return self.size + colour + sum(entry.length for entry in self.alpha)
+        return self.size + colour + sum(entry.length for entry in self.planes)
 
 
 class Rect(NamedTuple):

@@ -27,8 +27,8 @@ def stored_preview(file: AecFile) -> AecFile | None:
         raise FormatError(f"the stored preview is damaged: {error}") from error
     small, large = preview.header, file.header
     expected = (-(-large.width // PREVIEW_SCALE), -(-large.height // PREVIEW_SCALE))
-    kind = (large.colour, large.bit_depth, large.alpha, 1)
-    same_kind = (small.colour, small.bit_depth, small.alpha, small.orientation) == kind
+    kind = (large.colour, large.bit_depth, large.planes, 1)
+    same_kind = (small.colour, small.bit_depth, small.planes, small.orientation) == kind
     if (small.width, small.height) != expected or not same_kind:
         raise FormatError("the stored preview is not one of this picture")
     return preview

@@ -116,7 +116,7 @@ def _in_step(network: Network) -> bool:
 
 
 def _is_blank(file: AecFile, number: int) -> bool:
-    return file.header.alpha == DEPTH and not file.chunks[number].payload
+    return file.header.planes == DEPTH and not file.chunks[number].payload
 
 
 def _blank(network: Network, file: AecFile, number: int) -> Symbols:

@@ -254,18 +254,31 @@ def reduced(samples: Samples, scale: int) -> Samples:
 
 
 def _means(samples: Samples, scale: int) -> Samples:
-    rows, cols = (np.arange(0, side, scale) for side in samples.shape[:2])
-
-    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        sums: NDArray[np.float64] = np.add.reduceat(np.add.reduceat(values, rows), cols, axis=1)
-        return sums
-
-    values = np.atleast_3d(samples).astype(np.float64)
-    count = total(np.ones((*samples.shape[:2], 1)))
-    means = total(values) / count
+    values = samples.astype(np.float64)
+    means = block_means(values, scale)
     if has_alpha(samples):
         alpha = values[:, :, -1:]
-        seen = total(alpha)
-        weighted = total(values[:, :, :-1] * alpha) / np.maximum(seen, 1)
+        seen = _block_sums(alpha, scale)
+        weighted = _block_sums(values[:, :, :-1] * alpha, scale) / np.maximum(seen, 1)
         means[:, :, :-1] = np.where(seen > 0, weighted, means[:, :, :-1])
-    return np.rint(means).astype(samples.dtype).reshape(len(rows), len(cols), *samples.shape[2:])
+    return np.rint(means).astype(samples.dtype)
+
+
+def block_means(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    """Means of squares of scale × scale values, of what there is of them at the edges.
+
+    Args:
+        values: (h, w) or (h, w, C).
+        scale: 1 or more.
+
+    Returns:
+        ⌈h/scale⌉ rows and ⌈w/scale⌉ columns of as many channels.
+    """
+    ones = np.ones((*values.shape[:2], *[1] * (values.ndim - 2)))
+    return _block_sums(values, scale) / _block_sums(ones, scale)
+
+
+def _block_sums(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+    rows, cols = (np.arange(0, side, scale) for side in values.shape[:2])
+    sums: NDArray[np.float64] = np.add.reduceat(np.add.reduceat(values, rows), cols, axis=1)
+    return sums

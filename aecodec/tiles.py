@@ -7,14 +7,17 @@ so that chunks meet without seams, and memory is bounded by the window.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from .errors import InputError
-from .layout import STRIDE, Header, Margins, Rect, grid_shape
+from .errors import InputError, in_chunk
+from .layout import STRIDE, AecFile, Header, Margins, Rect, chunk_grid, grid_shape
 from .samples import Samples
+
+_Plane = TypeVar("_Plane")
 
 WINDOW = 1024
 """Largest side of a window without its halo, in pixels; larger chunks have several."""
@@ -123,6 +126,27 @@ def chunks_under(outer: Rect, header: Header) -> list[int]:
         for row in range(outer.top // side, -(-outer.bottom // side))
         for col in range(outer.left // side, -(-outer.right // side))
     ]
+
+
+def plane(file: AecFile, number: int, decode: Callable[[bytes | None, int, int], _Plane]) -> _Plane:
+    """The plane of a chunk.
+
+    Args:
+        file: one that has planes.
+        number: of the chunk.
+        decode: takes a coded plane, None if it is damaged, its height and its width.
+
+    Raises:
+        FormatError: it cannot be decoded; names the chunk.
+    """
+    with in_chunk(number):
+        return decode(file.planes[number], *size(chunk_grid(file.header).rects[number]))
+
+
+def check_planes(file: AecFile, decode: Callable[[bytes | None, int, int], object]) -> None:
+    """Raise `FormatError`, which names the chunk, unless every plane can be decoded."""
+    for number in range(len(file.planes)):
+        plane(file, number, decode)
 
 
 def cut_pixels(image: Samples, rect: Rect) -> Samples:

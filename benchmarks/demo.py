@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import aecodec
+from aecodec.measure.metrics import psnr
 
 QUALITIES = (10, 30, 60)
 CROP = (96, 56, 256, 176)  # left, top, right, bottom: the cat's eye
@@ -40,11 +40,6 @@ def photograph() -> np.ndarray:
     from skimage import data
 
     return np.asarray(data.chelsea())
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal to noise ratio, in dB."""
-    return 10 * math.log10(255**2 / np.mean((a.astype(float) - b.astype(float)) ** 2))
 
 
 def with_pillow(kind: str, **options: object) -> Callable[[np.ndarray, int], bytes]:

@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from aecodec import Codec
+from aecodec.imagefiles import find_images, spread
 from aecodec.jsontext import as_json
 from aecodec.measure.bdrate import Curve, bd_rate, clean
 from aecodec.measure.environment import machine, versions
@@ -97,9 +98,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="code only so many images, evenly chosen")
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
-    paths = sorted(p for p in args.images.iterdir() if p.suffix.lower() == ".png")
-    if args.count:
-        paths = paths[:: max(len(paths) // args.count, 1)][: args.count]
+    paths = spread(find_images(args.images, below=False), args.count)
     codec = Codec(threads=args.threads)
     rows: list[dict[str, float]] = []
     jobs = [(path, quality) for path in paths for quality in args.qualities]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from aecodec.measure.environment import machine
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
 from aecodec.train.run import denormals_flushed
@@ -81,7 +81,7 @@ def main() -> None:
             print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=20))
     if args.json:
         result = {
-            "machine": platform.processor() or platform.machine(),
+            "machine": machine(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "precision": str(trainer.task.precision),

@@ -68,6 +68,21 @@ def run() -> Run:
     return run
 
 
+@pytest.fixture(scope="session")
+def coded(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray, run: Run) -> Path:
+    """A folder with photo.png and the photo.aec made of it. Not to be changed."""
+    folder = tmp_path_factory.mktemp("coded")
+    Image.fromarray(photo).save(folder / "photo.png")
+    done = run("compress", folder / "photo.png")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def only(folder: Path) -> set[str]:
+    """The names of what lies in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal to noise ratio of two uint8 arrays, in dB."""
     error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)

@@ -50,7 +50,7 @@ ALPHA_HEX = (
     "5020043c782f3e29b371fd00"
 )
 ALPHA = c.AecFile(
-    c.Header(130, 64, MODEL, 1024, c.ColourMode.GRAY, bit_depth=16, alpha=1, chunk_log2=6),
+    c.Header(130, 64, MODEL, 1024, c.ColourMode.GRAY, bit_depth=16, planes=1, chunk_log2=6),
     (c.Chunk(b"one", 0x11111111), c.Chunk(b"two", 0x22222222), c.Chunk(b"", 0x33333333)),
     (c.Metadata(c.XMP, b"<x/>"),),
     (b"alpha of one", b"", b"3"),
@@ -81,7 +81,7 @@ def files(draw: st.DrawFn) -> c.AecFile:
         quality=draw(st.integers(0, c.QUALITY_MAX)),
         colour=draw(st.sampled_from(c.ColourMode)),
         bit_depth=draw(st.sampled_from([8, 16])),
-        alpha=int(alpha),
+        planes=int(alpha),
         orientation=draw(st.integers(1, 8)),
         softness=draw(st.integers(0, 3)),
         effort=draw(st.integers(0, 9)),

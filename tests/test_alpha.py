@@ -136,7 +136,7 @@ def test_hidden_colour_costs_nothing(codec, cut_out, depth):
     data = codec.encode(noisy, quality=60)
     assert data == codec.encode(image, quality=60) == codec.encode(filled, quality=60)
     # and what is filled in is cheaper than what was there
-    assert len(data) - container.parse_header(data).alpha[0].length < len(
+    assert len(data) - container.parse_header(data).planes[0].length < len(
         codec.encode(image[:, :, :3], quality=60)
     )
 
@@ -219,7 +219,7 @@ def test_alpha_lies_beside_every_chunk(codec, cut_out, chunked):
     part = codec.decode(chunked, region=(100, 90, 150, 101))
     np.testing.assert_array_equal(part, whole[90:191, 100:250])
     file = container.parse(chunked)
-    forged = dataclasses.replace(file, alpha=(b"no plane", *file.alpha[1:]))
+    forged = dataclasses.replace(file, planes=(b"no plane", *file.planes[1:]))
     part = codec.decode(container.serialise(forged), region=(300, 200, 84, 56))
     np.testing.assert_array_equal(part, whole[200:, 300:])
     with pytest.raises(FormatError, match=r"a\.aec: chunk 0: alpha"):
@@ -239,7 +239,7 @@ def test_alpha_turns_with_the_picture(codec, chunked, orientation):
 
 def test_damaged_alpha_is_an_error_and_opaque_at_best(codec, chunked, caplog):
     whole = codec.decode(chunked)
-    line = container.parse_header(chunked).alpha[4]
+    line = container.parse_header(chunked).planes[4]
     damaged = bytearray(chunked)
     damaged[line.offset + 7] ^= 16
     with pytest.raises(ChecksumError, match=r"^x\.aec: alpha of chunk 4"):
@@ -254,11 +254,11 @@ def test_damaged_alpha_is_an_error_and_opaque_at_best(codec, chunked, caplog):
 
 def test_a_file_cut_short_keeps_what_is_there(codec, cut_out, chunked):
     info = container.parse_header(chunked)
-    image, lost = codec.recover(chunked[: info.alpha[2].offset])
-    assert lost == [i for i in range(2, 6) if info.alpha[i].length]
+    image, lost = codec.recover(chunked[: info.planes[2].offset])
+    assert lost == [i for i in range(2, 6) if info.planes[i].length]
     np.testing.assert_array_equal(image[:128, :256, 3], cut_out[:128, :256, 3])
     image, lost = codec.recover(chunked[: info.entries[3].offset + 3])
-    assert lost == [i for i in range(6) if i >= 3 or info.alpha[i].length]
+    assert lost == [i for i in range(6) if i >= 3 or info.planes[i].length]
 
 
 def test_alpha_of_a_lost_chunk_stays(codec, cut_out, chunked):
@@ -312,7 +312,7 @@ def test_there_and_back_on_the_command_line(tmp_path, cut_out, capfd):
 
 def test_rescue_on_the_command_line(tmp_path, chunked, capfd):
     data = bytearray(chunked)
-    data[container.parse_header(data).alpha[0].offset + 9] ^= 1
+    data[container.parse_header(data).planes[0].offset + 9] ^= 1
     bad, out = tmp_path / "bad.aec", tmp_path / "c.png"
     bad.write_bytes(data)
     assert run(["decompress", str(bad), str(out)]) == 4

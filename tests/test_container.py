@@ -51,7 +51,7 @@ def test_parse_inverts_serialise(file: c.AecFile) -> None:
         assert data[entry.offset : entry.offset + entry.length] == chunk.payload
         assert entry.symbols_crc == chunk.symbols_crc
         assert c.chunk_ok(data, entry)
-    for plane, line in zip(file.alpha, info.alpha, strict=True):
+    for plane, line in zip(file.planes, info.planes, strict=True):
         assert data[line.offset : line.offset + line.length] == plane
         assert c.chunk_ok(data, line)
 
@@ -211,13 +211,13 @@ def test_best_effort_reading_of_a_damaged_payload() -> None:
 
 def test_best_effort_reading_of_a_damaged_alpha_plane() -> None:
     data = bytearray(bytes.fromhex(ALPHA_HEX))
-    line = c.parse_header(data).alpha[2]
+    line = c.parse_header(data).planes[2]
     data[line.offset] ^= 1
     with pytest.raises(e.ChecksumError, match="alpha of chunk 2") as caught:
         c.parse(data)
     assert caught.value.offset == line.offset
     file = c.parse(data, verify=False)
-    assert file.alpha == (b"alpha of one", b"", None)
+    assert file.planes == (b"alpha of one", b"", None)
     assert all(chunk.ok for chunk in file.chunks)
     with pytest.raises(e.InputError, match="damaged"):
         c.serialise(file)
@@ -237,7 +237,7 @@ def test_best_effort_reading_of_a_damaged_alpha_plane() -> None:
         (e.VersionError, "version 2", c.SIGNATURE + b"\x02" + bytes(50)),
         (e.VersionError, "version 0", c.SIGNATURE + bytes(50)),
         (e.VersionError, "bit depth", seal(head(flags=0x20), b"\x00")),
-        (e.VersionError, "alpha kind 3", seal(head(flags=0x0C), b"\x00")),
+        (e.VersionError, "planes 3", seal(head(flags=0x0C), b"\x00")),
         (e.VersionError, "reserved picture", seal(head(picture=0x41), b"\x00")),
         (e.VersionError, "reserved picture", seal(head(picture=0x81), b"\x00")),
         (e.VersionError, "colour mode 2", seal(head(picture=2), b"\x00")),
@@ -358,7 +358,7 @@ def test_limits_are_inclusive() -> None:
         {"quality": c.QUALITY_MAX + 1},
         {"colour": 2},
         {"bit_depth": 12},
-        {"alpha": 2},
+        {"planes": 2},
         {"orientation": 0},
         {"orientation": 9},
         {"effort": 10},
@@ -380,10 +380,10 @@ def test_serialise_refuses_bad_fields(change: dict[str, int]) -> None:
         replace(SMALL, chunks=()),
         replace(SMALL, chunks=SMALL.chunks * 2),
         replace(SMALL, chunks=(c.Chunk(b"", 2**32),)),
-        replace(SMALL, alpha=(b"",)),
-        replace(SMALL, header=replace(SMALL.header, alpha=1)),
-        replace(SMALL, header=replace(SMALL.header, alpha=1), alpha=(None,)),
-        replace(SMALL, header=replace(SMALL.header, alpha=1, chunk_log2=14), alpha=(b"",)),
+        replace(SMALL, planes=(b"",)),
+        replace(SMALL, header=replace(SMALL.header, planes=1)),
+        replace(SMALL, header=replace(SMALL.header, planes=1), planes=(None,)),
+        replace(SMALL, header=replace(SMALL.header, planes=1, chunk_log2=14), planes=(b"",)),
         replace(SMALL, metadata=(c.Metadata(b"TeSt", b""),)),
         replace(SMALL, metadata=(c.Metadata(b"exif2", b""),)),
         replace(SMALL, metadata=(c.Metadata(b"\x00abc", b""),)),

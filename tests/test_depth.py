@@ -189,7 +189,7 @@ def level_that_is_missing() -> bytes:
 )
 def test_forged_planes_are_refused(codec, chunked, plane, cause):
     file = container.parse(chunked[1]["lossy"])
-    bad = container.serialise(dataclasses.replace(file, alpha=(plane, *file.alpha[1:])))
+    bad = container.serialise(dataclasses.replace(file, planes=(plane, *file.planes[1:])))
     for read in (codec.decode, codec.verify):
         with pytest.raises(FormatError, match=rf"a\.aec: chunk 0: .*{cause}"):
             read(bad, name="a.aec")
@@ -197,7 +197,7 @@ def test_forged_planes_are_refused(codec, chunked, plane, cause):
 
 def test_depth_in_colour_or_of_8_bits_is_no_file():
     header = container.Header(16, 16, bytes(8), 0, container.ColourMode.GRAY, 16, 2)
-    file = container.AecFile(header, (container.Chunk(b"", 0),), alpha=(b"",))
+    file = container.AecFile(header, (container.Chunk(b"", 0),), planes=(b"",))
     data = bytearray(container.serialise(file))
     for offset, value in ((9, 2 << 2), (10, 1)):
         bad = data.copy()
@@ -249,7 +249,7 @@ def test_damaged_planes_become_holes_at_best(codec, chunked, kind):
     files = chunked[1]
     whole = codec.decode(files[kind])
     damaged = bytearray(files[kind])
-    damaged[container.parse_header(damaged).alpha[1].offset + 3] ^= 4
+    damaged[container.parse_header(damaged).planes[1].offset + 3] ^= 4
     with pytest.raises(ChecksumError, match="depth plane of chunk 1"):
         codec.decode(bytes(damaged))
     image, lost = codec.recover(bytes(damaged))

@@ -6,13 +6,10 @@ import os
 import stat
 
 import pytest
+from conftest import only
 
 from aecodec import output
 from aecodec.errors import OutputError
-
-
-def only(folder) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def test_nothing_is_left_after_a_failure(tmp_path):

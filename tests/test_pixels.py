@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+from conftest import only
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
@@ -41,10 +42,6 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def only(folder) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 # ---- files ----

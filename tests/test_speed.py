@@ -8,18 +8,27 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from conftest import ROOT
+from depth_scenes import scene
+from PIL import Image
+
+
+def outcome(name: str, out: Path, *arguments: object) -> tuple[Any, str, str]:
+    """Run a program of `benchmarks`; gives its JSON, its Markdown and what it printed."""
+    command = [sys.executable, ROOT / "benchmarks" / f"{name}.py", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    data = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+    return data, (out / f"{name}.md").read_text(encoding="utf-8"), done.stdout
 
 
 def test_a_quick_run(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "speed.py"), str(tmp_path / "new" / "out")]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, "--quick"], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    data = json.loads((tmp_path / "new" / "out" / "speed.json").read_text(encoding="utf-8"))
-    text = (tmp_path / "new" / "out" / "speed.md").read_text(encoding="utf-8")
-    assert done.stdout == text + "\n"
+    out = tmp_path / "new" / "out"
+    data, text, printed = outcome("speed", out, out, "--quick")
+    assert printed == text + "\n"
 
     own, *peers = data["warm"]
     assert (own["codec"], own["precision"], own["threads"]) == ("aecodec", "float32", 1)
@@ -33,6 +42,45 @@ def test_a_quick_run(tmp_path: Path) -> None:
     assert {"aecodec compress", "aecodec decompress"} < set(data["cold_s"])
     assert all(f"| {name} | {one[0]:.2f} |" in text for name, one in data["cold_s"].items())
     assert data["machine"]["cores"] >= 1 and data["versions"]["torch"]
+
+
+def test_previews_of_a_small_picture(tmp_path: Path) -> None:
+    small = ("--megapixels", 0.05, "--repeats", 1, "--threads", 1)
+    data, text, printed = outcome("preview", tmp_path, tmp_path, *small)
+    assert printed in text
+    full, made, stored = data["rows"]
+    assert full["psnr"] is None and made["psnr"] > 30 and stored["psnr"] > 20
+    assert full["bytes"] == made["bytes"] < stored["bytes"]
+    assert f"| full | {full['seconds']:.3f} | 1.0 |  | {full['bytes']} |" in text
+    assert data["settings"]["repeats"] == 1 and "threads 1, cpu " in text
+
+
+def test_time_and_memory_of_a_small_picture(tmp_path: Path) -> None:
+    data, text, printed = outcome("scaling", tmp_path, tmp_path, "--megapixels", 0.05)
+    assert printed in text
+    (row,) = data["rows"]
+    assert row["megapixels"] == 224**2 / 1e6
+    assert 0 < row["bytes"] < 224**2 and min(row["compress_peak"], row["decompress_peak"]) > 1e8
+    assert f"| {row['compress_seconds']:.1f} |" in text
+
+
+def test_depth_maps_beside_other_codecs(tmp_path: Path) -> None:
+    depths = tmp_path / "depths"
+    depths.mkdir()
+    for seed in range(2):
+        Image.fromarray(scene(48, 64, seed)).save(depths / f"{seed}.png")
+    few = ("--bounds", 0, 5, "--qualities", 20, 80, "--threads", 1)
+    data, text, printed = outcome("depth", tmp_path, depths, "--out", tmp_path, *few)
+    assert printed == text + "\n"
+    assert data["images"] == 2 and (tmp_path / "depth.png").stat().st_size > 10000
+    sizes = {}
+    for line in data["bounded"]:
+        assert line["max"] <= line["bound"]
+        sizes.setdefault(line["codec"], []).append(line["bpp"])
+    assert len(sizes) == 5
+    for codec, (exact, near) in sizes.items():
+        assert near <= exact
+        assert f"| {codec} | {exact:.3f} | {near:.3f} |" in text
 
 
 def test_an_effort_without_a_bd_rate_has_a_line() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecodec.errors import InputError
-from aecodec.explore.figures import bare, row_label, show
-from aecodec.figures import COLOURS, new_figure, tidy
+from aecodec.explore.figures import row_label, show
+from aecodec.figures import COLOURS, bare, new_figure, shortened, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -91,8 +91,7 @@ class Anomalies:
         for column, pair, name, error in zip(
             panels.T, self.worst, self.names, self.errors, strict=False
         ):
-            short = name if len(name) <= 16 else f"…{name[-15:]}"
-            show(column[0], pair[0], f"{short}\n{error:.4g}")
+            show(column[0], pair[0], f"{shortened(name, 16)}\n{error:.4g}")
             show(column[1], pair[1])
             difference = np.abs(pair[0] - pair[1]).mean(axis=0) * self.maximum
             drawn = column[2].imshow(

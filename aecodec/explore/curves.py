@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecodec.errors import InputError
-from aecodec.figures import COLOURS, new_figure, tidy
+from aecodec.figures import COLOURS, new_figure, shortened, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ class Curves:
         groups = self.groups
         columns = min(3, len(groups))
         rows = math.ceil(len(groups) / columns)
-        names = ", ".join(_short(run.name) for run in self.runs)
+        names = ", ".join(shortened(run.name, 20) for run in self.runs)
         figure = new_figure(0.8 + 4.6 * columns, 1.2 + 3.4 * rows, f"Training of {names}")
         panels = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
         for axes, (name, keys) in zip(panels, groups.items(), strict=False):
@@ -106,7 +106,7 @@ class Curves:
                 x, y = run.series(key, self.axis)
                 if not x:
                     continue
-                label = _label(key, _short(run.name) if several else "", len(keys) > 1)
+                label = _label(key, shortened(run.name, 20) if several else "", len(keys) > 1)
                 axes.plot(
                     x,
                     y,
@@ -152,10 +152,6 @@ def _place(name: str) -> int:
 def _label(key: str, run: str, parts: bool) -> str:
     part = _split(key)[1] or ("validation" if parts else "")
     return " ".join(filter(None, [run, part])) or key
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 20 else f"…{name[-19:]}"
 
 
 def curves(runs: Path | Sequence[Path], *, axis: str = "step") -> Curves:

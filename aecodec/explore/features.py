@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecodec.errors import InputError
-from aecodec.explore.figures import bare, row_label, show
-from aecodec.figures import new_figure
+from aecodec.explore.figures import row_label, show
+from aecodec.figures import bare, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aecodec import jsontext
 from aecodec.errors import OutputError
-from aecodec.figures import COLOURS, need_matplotlib, save
+from aecodec.figures import COLOURS, bare, need_matplotlib, save
 from aecodec.output import check_output, write_bytes
 
 if TYPE_CHECKING:
@@ -101,13 +101,6 @@ def show(axes: Axes, x: NDArray[np.float32], caption: str = "") -> None:
         axes.set_title(caption, fontsize=8, pad=3)
 
 
-def bare(axes: Axes) -> None:
-    """No ticks and no frame, but room for labels."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-
-
 def row_label(axes: Axes, text: str) -> None:
     """A label to the left of a row of images, horizontal."""
     axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)
@@ -142,24 +135,31 @@ def scatter_classes(
         if legend:
             axes.legend(title=title, fontsize=8, markerscale=1.5, framealpha=0.9)
         return
-    x, y = points[known].T
-    drawn = axes.scatter(
-        x,
-        y,
-        s=size,
-        c=labels[known],
-        cmap="viridis",
-        vmin=-0.5,
-        vmax=len(classes) - 0.5,
-        linewidths=0,
-        alpha=0.85,
-    )
+    drawn = _on_a_scale(axes, points[known], labels[known], size, len(classes))
     _name_classes(axes, points, labels, classes)
     if legend:
         bar: Any = figure.colorbar(drawn, ax=axes, label=title)
         ticks = np.unique(np.linspace(0, len(classes) - 1, 10).round().astype(int))
         bar.set_ticks(ticks.tolist(), labels=[classes[i] for i in ticks])
         bar.solids.set_alpha(1)
+
+
+def _on_a_scale(
+    axes: Axes, points: NDArray[np.float32], labels: NDArray[np.int64], size: float, count: int
+) -> Any:
+    """Points of more classes than there are colours, by one colour scale over them all."""
+    x, y = points.T
+    return axes.scatter(
+        x,
+        y,
+        s=size,
+        c=labels,
+        cmap="viridis",
+        vmin=-0.5,
+        vmax=count - 0.5,
+        linewidths=0,
+        alpha=0.85,
+    )
 
 
 def _name_classes(

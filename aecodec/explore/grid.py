@@ -12,11 +12,12 @@ import numpy as np
 
 from aecodec.errors import InputError
 from aecodec.explore.figures import show
-from aecodec.figures import COLOURS, new_figure, tidy
+from aecodec.figures import COLOURS, new_figure, rate_axis, tidy
 from aecodec.measure.metrics import psnr
 from aecodec.samples import Samples, bit_depth, colour
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 QUALITIES = (5.0, 20.0, 40.0, 60.0, 80.0, 95.0)
@@ -64,27 +65,35 @@ class Grid:
 
     def draw(self) -> Figure:
         """The original and every quality, and below them PSNR against bits per pixel."""
-        tiles: list[tuple[str, Samples]] = [("original", self.original)]
-        tiles += [
-            (f"quality {c.quality:g}: {c.bpp:.3f} bpp, {c.psnr:.2f} dB", c.pixels)
-            for c in self.coded
-        ]
-        columns = min(_COLUMNS, len(tiles))
-        rows = math.ceil(len(tiles) / columns)
+        columns = min(_COLUMNS, 1 + len(self.coded))
+        rows = math.ceil((1 + len(self.coded)) / columns)
         height, width = self._shown(self.original).shape[:2]
         tall = min(2.5, 3.3 * height / width) + 0.3
         title = f"{self.name}, coded by {self.model} at {len(self.coded)} qualities"
         figure = new_figure(0.4 + 3.4 * columns, 0.8 + tall * rows + 3.6, title)
         parts: Any = figure.subfigures(2, 1, height_ratios=[tall * rows, 3.6])
         upper, lower = parts
-        panels = np.atleast_1d(upper.subplots(rows, columns)).reshape(-1)
+        self._pictures(np.atleast_1d(upper.subplots(rows, columns)).reshape(-1))
+        self._curve(lower.subplots())
+        return figure
+
+    def _pictures(self, panels: Any) -> None:
+        """The original and what became of it, one a panel; panels left over stay empty."""
+        tiles: list[tuple[str, Samples]] = [("original", self.original)]
+        tiles += [
+            (f"quality {c.quality:g}: {c.bpp:.3f} bpp, {c.psnr:.2f} dB", c.pixels)
+            for c in self.coded
+        ]
         for axes in panels:
             axes.set_axis_off()
         for axes, (caption, pixels) in zip(panels, tiles, strict=False):
             show(axes, _unit(self._shown(pixels)), caption)
-        axes = lower.subplots()
+
+    def _curve(self, axes: Axes) -> None:
+        """PSNR against bits per pixel."""
+        rates = [c.bpp for c in self.coded]
         axes.plot(
-            [c.bpp for c in self.coded],
+            rates,
             [c.psnr for c in self.coded],
             color=COLOURS[0],
             marker="o",
@@ -94,15 +103,12 @@ class Grid:
             axes.annotate(
                 f"{c.quality:g}", (c.bpp, c.psnr), (0, -12), textcoords="offset points", fontsize=8
             )
-        axes.set(xlabel="rate (bits per pixel, logarithmic)", ylabel="PSNR (dB)", xscale="log")
-        ticks = _ticks(min(c.bpp for c in self.coded), max(c.bpp for c in self.coded))
-        axes.minorticks_off()
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        rate_axis(axes, _ticks(min(rates), max(rates)))
+        axes.set_ylabel("PSNR (dB)")
         axes.set_title("compression curve; numbers are qualities")
         axes.legend(loc="lower right")
         axes.margins(y=0.12)
         tidy(axes)
-        return figure
 
     def _shown(self, pixels: Samples) -> Samples:
         if self.region is not None:

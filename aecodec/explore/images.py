@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aecodec.errors import InputError, TrainingError
-from aecodec.imagefiles import find_images, listed, spread
+from aecodec.imagefiles import find_images, listed, relative, spread
+from aecodec.layout import STRIDE
 from aecodec.modelimages import ModelImages
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 
 LARGEST = 512
 """Pixels a side of the images that go into a hyperprior."""
-
-_STRIDE = 16
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class ImageFolder:
         assert self._set is not None
         with _as_input_errors():
             for batch in self._set.batches(size):
-                names = [self._name(self._set.paths[i]) for i in batch.index.tolist()]
+                names = [relative(self._set.paths[i], self._data) for i in batch.index.tolist()]
                 yield Images(batch.x, batch.mask, names, batch.label.tolist())
 
     def _cropped(self, size: int) -> Iterator[Images]:
@@ -132,12 +131,9 @@ class ImageFolder:
 
         x = torch.cat([x for _, x, _ in found])
         mask = torch.cat([mask for _, _, mask in found])
-        names = [self._name(path) for path, _, _ in found]
+        names = [relative(path, self._data) for path, _, _ in found]
         labels = [label(path, self._data, self.classes) for path, _, _ in found]
         return Images(x, mask, names, labels)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._data).as_posix()
 
 
 def sample_maximum(model: LatentModel) -> float:
@@ -159,7 +155,7 @@ def load_image(model: LatentModel, path: Path) -> tuple[Tensor, Tensor]:
     x, valid = images.prepare(images.read(path))
     if images.prepared:
         return x, valid
-    sides = [min(LARGEST, side // _STRIDE * _STRIDE or side) for side in x.shape[2:]]
+    sides = [min(LARGEST, side // STRIDE * STRIDE or side) for side in x.shape[2:]]
     x = x.expand(-1, 3, -1, -1)
     return _centre(x, *sides).contiguous(), _centre(valid, *sides).contiguous()
 

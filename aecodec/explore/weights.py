@@ -76,12 +76,20 @@ class Weights:
         title = f"{self.model}: {self.count:,} parameters in {len(self.layers)} layers"
         figure = new_figure(12, 1.7 + 0.22 * rows, title)
         left, right = figure.subplots(1, 2, sharey=True)
-        places = np.arange(rows)
-        left.barh(places, [layer.count for layer in self.drawn], color=COLOURS[0])
-        left.set(xscale="log", xlabel="parameters (logarithmic)", title="parameter count")
-        left.set_yticks(places, [layer.name for layer in self.drawn], fontsize=7)
+        self._counts(left)
+        self._distributions(right)
+        left.set_ylim(rows - 0.4, -0.6)
+        for axes in (left, right):
+            tidy(axes)
+        return figure
+
+    def _counts(self, axes: Axes) -> None:
+        places = np.arange(len(self.drawn))
+        axes.barh(places, [layer.count for layer in self.drawn], color=COLOURS[0])
+        axes.set(xscale="log", xlabel="parameters (logarithmic)", title="parameter count")
+        axes.set_yticks(places, [layer.name for layer in self.drawn], fontsize=7)
         for y, layer in zip(places, self.drawn, strict=True):
-            left.annotate(
+            axes.annotate(
                 f"{layer.count:,}",
                 (layer.count, y),
                 (3, 0),
@@ -89,10 +97,12 @@ class Weights:
                 va="center",
                 fontsize=6.5,
             )
-        left.margins(x=0.12)
-        right.bxp(
+        axes.margins(x=0.12)
+
+    def _distributions(self, axes: Axes) -> None:
+        axes.bxp(
             [_box(layer) for layer in self.drawn],
-            positions=places,
+            positions=np.arange(len(self.drawn)),
             orientation="horizontal",
             showfliers=False,
             patch_artist=True,
@@ -103,13 +113,9 @@ class Weights:
             whiskerprops={"linewidth": 0.6},
             capprops={"linewidth": 0.6},
         )
-        _value_axis(right, [abs(q) for layer in self.drawn for q in layer.quantiles.tolist()])
-        right.set_xlabel("value of a parameter (no unit)")
-        right.set_title("distribution: median (orange), quartiles (box), 1 % and 99 % (whiskers)")
-        left.set_ylim(rows - 0.4, -0.6)
-        for axes in (left, right):
-            tidy(axes)
-        return figure
+        _value_axis(axes, [abs(q) for layer in self.drawn for q in layer.quantiles.tolist()])
+        axes.set_xlabel("value of a parameter (no unit)")
+        axes.set_title("distribution: median (orange), quartiles (box), 1 % and 99 % (whiskers)")
 
     def numbers(self) -> dict[str, Any]:
         """Shapes, counts and statistics of every layer, with a histogram."""

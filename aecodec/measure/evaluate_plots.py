@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aecodec.figures import COLOURS, MARKERS, new_figure, tidy
+from aecodec.figures import COLOURS, MARKERS, new_figure, rate_axis, tidy
 from aecodec.measure.evaluate import Evaluation
 from aecodec.measure.evaluate_summary import summary
 from aecodec.measure.metrics import decibels
@@ -41,8 +41,8 @@ def rate_distortion(found: Evaluation) -> Figure:
         for number, name in enumerate(found.subjects):
             own = [row for row in rows if row["model"] == name]
             _curve(axes, own, metric, name, number)
-        axes.set(xlabel="rate (bits per pixel, logarithmic)", ylabel=label)
-        _rates(axes, [row["bpp"] for row in rows if row["bpp"] is not None])
+        axes.set_ylabel(label)
+        rate_axis(axes, _ticks([row["bpp"] for row in rows if row["bpp"] is not None]))
         axes.margins(0.08, 0.12)
         axes.legend(fontsize=8, loc="lower right")
         tidy(axes)
@@ -77,14 +77,11 @@ def _value(row: dict[str, Any], metric: str) -> float | None:
     return changed if math.isfinite(changed) else None
 
 
-def _rates(axes: Axes, rates: list[float]) -> None:
-    """A logarithmic axis with ticks that people write."""
+def _ticks(rates: list[float]) -> list[float]:
+    """Numbers that people write, in the range of some rates."""
     steps = [round(s * 10.0**e, 9) for e in range(-5, 3) for s in (1, 1.5, 2, 3, 4, 5, 7)]
     low, high = min(rates) / 1.1, max(rates) * 1.1
-    ticks = [step for step in steps if low <= step <= high] or [rates[0]]
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    return [step for step in steps if low <= step <= high] or [rates[0]]
 
 
 def histogram(found: Evaluation) -> Figure:

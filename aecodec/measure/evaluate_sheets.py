@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aecodec.figures import new_figure
+from aecodec.figures import bare, new_figure, shortened
 from aecodec.measure import needs_bench
 from aecodec.measure.evaluate import Evaluation, Measured, judge
 from aecodec.measure.evaluate_subject import Original
-from aecodec.samples import Samples, bit_depth
+from aecodec.samples import Samples, bit_depth, block_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,14 +84,14 @@ def sheet(found: Evaluation, qualities: tuple[float | None, ...], chosen: dict[s
     figure = new_figure(cell * columns + 2.4, height + 1.0, title)
     grid: Any = figure.subplots(len(rows), columns, squeeze=False, height_ratios=shares)
     largest = _largest_error(rows)
-    scale = _scale(found, rows)
+    scale = _scale(rows)
     drawn: dict[bool, Any] = {}
     for panels, row, (name, why) in zip(grid, rows, chosen.items(), strict=True):
         for axes, one in zip(panels, row, strict=True):
             top = largest if one.error else None
             drawn[one.error] = _show(axes, one, top, scale) or drawn.get(one.error)
-        short = name if len(name) <= 24 else f"…{name[-23:]}"
-        panels[0].set_ylabel(f"{why}\n{short}", rotation=0, ha="right", va="center", fontsize=8)
+        label = f"{why}\n{shortened(name, 24)}"
+        panels[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     errors = figure.colorbar(drawn[True], ax=grid[:, -1], fraction=0.06, aspect=40)
     errors.set_label("absolute error (units of the samples)", fontsize=8)
     if scale is not None and drawn.get(False) is not None:
@@ -159,17 +159,7 @@ def _error(original: Original, back: Samples) -> NDArray[np.float64]:
 
 def _small(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means of squares, so that a side has at most `_SIDE` of them."""
-    scale = -(-max(values.shape[:2]) // _SIDE)
-    if scale == 1:
-        return values
-    rows, cols = (np.arange(0, side, scale) for side in values.shape[:2])
-
-    def total(array: NDArray[np.float64]) -> NDArray[np.float64]:
-        sums: NDArray[np.float64] = np.add.reduceat(np.add.reduceat(array, rows), cols, axis=1)
-        return sums
-
-    count = total(np.ones(values.shape[:2]))
-    return total(values) / (count if values.ndim == 2 else count[:, :, None])
+    return block_means(values, -(-max(values.shape[:2]) // _SIDE))
 
 
 def _largest_error(rows: list[list[_Cell]]) -> float:
@@ -178,7 +168,7 @@ def _largest_error(rows: list[list[_Cell]]) -> float:
     return max(1.0, float(np.percentile(np.concatenate(maps), 99.5)))
 
 
-def _scale(found: Evaluation, rows: list[list[_Cell]]) -> tuple[float, float] | None:
+def _scale(rows: list[list[_Cell]]) -> tuple[float, float] | None:
     """The range of values of 16-bit gray; None of pictures that need no scale."""
     values = [row[0].values for row in rows if row[0].values.ndim == 2]
     known = [one[np.isfinite(one)] for one in values]
@@ -205,8 +195,6 @@ def _show(axes: Axes, cell: _Cell, largest: float | None, scale: tuple[float, fl
         coloured = False
         options |= {"cmap": "gray", "vmin": 0, "vmax": 1}
     image = axes.imshow(cell.values, **options)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+    bare(axes)
     axes.set_title(cell.caption, fontsize=7.5, pad=3)
     return image if coloured else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aecodec import figures
-from aecodec.figures import new_figure, save, tidy
+from aecodec.figures import new_figure, rate_axis, save, tidy
 from aecodec.measure import needs_bench
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.runner import METRICS
@@ -89,9 +89,7 @@ def _axes(panel: Any, curves: Sequence[Curve], metric: str) -> None:
     with needs_bench():
         import numpy as np
         from matplotlib.ticker import MultipleLocator
-    panel.set_xscale("log")
-    panel.minorticks_off()
-    panel.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    rate_axis(panel, TICKS)
     ends = [curve for curve in curves if curve.bpp and curve.bpp[0] < MAX_BPP]
     if ends:
         low = min(curve.quality[0] for curve in ends)
@@ -99,7 +97,6 @@ def _axes(panel: Any, curves: Sequence[Curve], metric: str) -> None:
         panel.set_ylim(low - 0.6, high + 0.6)
         if high - low < 40:
             panel.yaxis.set_major_locator(MultipleLocator(2))
-    panel.set_xlabel("rate (bits per pixel, logarithmic)")
     panel.set_ylabel(AXES[metric])
     tidy(panel)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .config import QUALITY_ROWS
 
 
-class Bottleneck(nn.Module):
+class ResidualBlock(nn.Module):
     """Residual block: 1×1 C→I, 3×3, 1×1 I→C (He et al. 2015), without normalisation.
 
     Dense and channel-heavy on purpose: it runs near peak on AVX-512, AMX and GPUs,
@@ -41,7 +41,7 @@ class Bottleneck(nn.Module):
 
 def blocks(channels: int, count: int, inner: int = 0) -> nn.Sequential:
     """A stack of residual blocks."""
-    return nn.Sequential(*(Bottleneck(channels, inner) for _ in range(count)))
+    return nn.Sequential(*(ResidualBlock(channels, inner) for _ in range(count)))
 
 
 def spread(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Bottleneck, QualityBias, blocks, interpolate_rows
+from .blocks import QualityBias, ResidualBlock, blocks, interpolate_rows
 from .config import QUALITY_ROWS, ModelConfig
 
 _BOUND = 127  # of activations of the scale head, in training
@@ -33,9 +33,9 @@ class HyperAnalysis(nn.Module):
         c, w = config.latent_channels, config.hyper_width
         self.head = nn.Conv2d(c, w, 1)
         self.down_32 = nn.Conv2d(4 * w, w, 1)
-        self.block_32 = Bottleneck(w)
+        self.block_32 = ResidualBlock(w)
         self.down_64 = nn.Conv2d(4 * w, w, 1)
-        self.block_64 = Bottleneck(w)
+        self.block_64 = ResidualBlock(w)
         self.tail = nn.Conv2d(w, config.hyper_channels, 3, padding=1)
         with torch.no_grad():  # ẑ starts out all zero, so that it costs nothing at first
             self.tail.weight.mul_(0.1)
@@ -64,7 +64,7 @@ class HyperSynthesis(nn.Module):
         super().__init__()
         w = config.hyper_width
         self.up_32 = nn.Conv2d(config.hyper_channels, 4 * w, 3, padding=1)
-        self.block_32 = Bottleneck(w)
+        self.block_32 = ResidualBlock(w)
         self.up_16 = nn.Conv2d(w, 4 * w, 1)
         self.tail = nn.Conv2d(w, config.context_width, 1)
         self.bias = QualityBias(config.context_width)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
-from .blocks import Bottleneck, interpolate_rows
+from .blocks import ResidualBlock, interpolate_rows
 from .hyperprior import ContextPass, HyperSynthesis
 from .passes import from_cells, slots_of, to_cells
 
@@ -81,7 +81,7 @@ class _Pass:
     def __init__(self, context: ContextPass, synthesis: HyperSynthesis, p: int, count: int) -> None:
         device = context.tail.weight.device
         before, now = (order.to(device) for order in slots_of(context.tail.out_channels, count, p))
-        made = [cast(Bottleneck, block) for block in context.blocks]
+        made = [cast(ResidualBlock, block) for block in context.blocks]
         # each (out, width), T by place (4, out, width)
         targets = [_matrix(block.reduce) for block in made] + [_matrix(context.tail)[now]]
         biases = [_bias(block.reduce) for block in made] + [_bias(context.tail)[now]]
