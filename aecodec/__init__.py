@@ -41,18 +41,11 @@ from aecodec.errors import (
 )
 
 if TYPE_CHECKING:
-    from aecodec.api import (
-        compress,
-        decode,
-        decompress,
-        encode,
-        recover,
-        register_pillow,
-        verify,
-    )
+    from aecodec.api import decode, encode, recover, register_pillow, verify
     from aecodec.codec import Codec
     from aecodec.container import Limits
     from aecodec.fileinfo import FileInfo, info
+    from aecodec.files import compress, decompress
 
 __all__ = [
     "AecError",
@@ -90,9 +83,9 @@ _LAZY = {
     "Codec": "aecodec.codec",
     "FileInfo": "aecodec.fileinfo",
     "Limits": "aecodec.container",
-    "compress": "aecodec.api",
+    "compress": "aecodec.files",
     "decode": "aecodec.api",
-    "decompress": "aecodec.api",
+    "decompress": "aecodec.files",
     "encode": "aecodec.api",
     "info": "aecodec.fileinfo",
     "recover": "aecodec.api",

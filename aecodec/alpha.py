@@ -118,7 +118,6 @@ def paste(image: Samples, file: AecFile, wanted: Rect, lost: list[int] | None = 
         except FormatError:
             if lost is None:
                 raise
-            log.warning("chunk %d: alpha is damaged and taken as opaque", number)
             lost.append(number)
             plane = opaque(*tiles.size(chunk), file.header.bit_depth)
         image[tiles.within(part, wanted)][:, :, -1] = plane[tiles.within(part, chunk)]

@@ -1,28 +1,24 @@
-"""The functions that `import aecodec` offers: the whole codec in one call each.
+"""The functions of `import aecodec` that code bytes: the whole codec in one call each.
 
 Nothing heavy is imported here at module level, so that `info` answers at once.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header, salvaged
-from aecodec.errors import FormatError, LimitError, OutputError, UnknownModelError, naming
-from aecodec.fileinfo import FileInfo, StrPath, info, mode, read_errors, stream_name
-from aecodec.output import check_output, write_bytes
+from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header
+from aecodec.errors import UnknownModelError
+from aecodec.fileinfo import StrPath, read_errors, stream_name
 from aecodec.progress import Progress
 from aecodec.rate import Aim
 
 if TYPE_CHECKING:
     from aecodec.codec import Codec
     from aecodec.samples import Samples
-
-log = logging.getLogger("aecodec")
 
 DEFAULT_MODEL = "photo"
 
@@ -76,7 +72,7 @@ def encode(
         ModelError: the weights cannot be used.
     """
     aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
-    codec = _codec(model, device, threads)
+    codec = ready_codec(model, device, threads)
     return codec.encode_to(
         aim, image, effort=effort, metadata=metadata, preview=preview, progress=progress
     )
@@ -172,172 +168,9 @@ def verify(
         FormatError: it does not.
         InputError, ModelError: as `decode` and `decompress`.
     """
-    data, name = _load(src)
+    data, name = read_all(src)
     file = _parse(data, limits, name)
     _codec_of(file.header, model, device, threads, name).verify(file, name=name)
-
-
-def compress(
-    src: StrPath,
-    dst: StrPath,
-    *,
-    quality: float | None = None,
-    target_size: int | None = None,
-    target_bpp: float | None = None,
-    target_psnr: float | None = None,
-    effort: int = 0,
-    alpha_quality: float | None = None,
-    max_error: int | None = None,
-    strip: bool = False,
-    preview: bool = False,
-    overwrite: bool = False,
-    model: StrPath = DEFAULT_MODEL,
-    limits: Limits | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> FileInfo:
-    """Code an image file as an `.aec` file, which is written whole or not at all.
-
-    Args:
-        src: any image file that Pillow reads; see `aecodec.pixels.read_image`.
-        dst: the `.aec` file to write.
-        quality, target_size, target_bpp, target_psnr: as for `encode`.
-        effort, alpha_quality, max_error, preview: as for `encode`.
-        model, device, threads, progress: as for `encode`.
-        strip: whether EXIF, ICC profile and XMP are left out.
-        overwrite: whether an existing file may be replaced.
-        limits: what sizes to accept; None for the default ones.
-
-    Returns:
-        What `info` says about the new file.
-
-    Raises:
-        InputError: the image cannot be read or coded.
-        OutputError: the file exists, is the input itself, has the extension of
-            another image format, or cannot be written.
-        ModelError: the weights cannot be used.
-    """
-    from aecodec import pixels
-
-    aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
-    check_output(dst, overwrite=True, source=src)
-    ending = Path(dst).suffix.lower()
-    if ending not in ("", ".aec") and ending in pixels.image_endings():  # those take a while
-        name = os.fspath(dst)
-        raise OutputError(f"{name}: an .aec file is not called that; several images need --out")
-    check_output(dst, overwrite=overwrite)
-    image = pixels.read_image_file(src, limits=limits)
-    codec = _codec(model, device, threads)
-    with naming(os.fspath(src)):
-        metadata = () if strip else image.metadata
-        data = codec.encode_to(
-            aim,
-            image.pixels,
-            effort=effort,
-            metadata=metadata,
-            preview=preview,
-            progress=progress,
-        )
-    write_bytes(dst, data, overwrite=overwrite)
-    return info(data, limits=limits)
-
-
-def decompress(
-    src: StrPath,
-    dst: StrPath,
-    *,
-    region: tuple[int, int, int, int] | None = None,
-    preview: bool = False,
-    strip: bool = False,
-    overwrite: bool = False,
-    model: StrPath | None = None,
-    limits: Limits | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> FileInfo:
-    """Decode an `.aec` file to an image file, which is written whole or not at all.
-
-    Args:
-        src: the `.aec` file.
-        dst: the image file; its extension chooses the format, see
-            `aecodec.pixels.WRITERS`.
-        region, preview: as for `decode`.
-        strip: whether metadata are left out.
-        overwrite: whether an existing file may be replaced.
-        model, limits, device, threads, progress: as for `decode`.
-
-    Returns:
-        What `info` says about `src`.
-
-    Raises:
-        InputError: the file cannot be read, or is over the limits.
-        FormatError: it is not an `.aec` file, or a damaged one.
-        OutputError: the image file exists, has an unknown extension, or cannot be written.
-        ModelError: as `decode`.
-    """
-    from aecodec import pixels
-
-    pixels.writer_for(dst)
-    check_output(dst, overwrite=overwrite, source=src)
-    data, name = _load(src)
-    file = _parse(data, limits, name)
-    pixels.writer_for(dst, mode=mode(file.header), depth=file.header.bit_depth)
-    image = decode(
-        file,
-        region=region,
-        preview=preview,
-        model=model,
-        device=device,
-        threads=threads,
-        name=name,
-        progress=progress,
-    )
-    metadata = () if strip else file.metadata
-    pixels.write_image(dst, image, metadata=metadata, overwrite=overwrite)
-    return info(data, limits=limits)
-
-
-def rescue(
-    src: StrPath,
-    dst: StrPath,
-    *,
-    strip: bool = False,
-    overwrite: bool = False,
-    **options: Any,
-) -> list[int]:
-    """Decode what is left of a damaged `.aec` file to an image file.
-
-    Of the metadata those are kept that stand in front of the first damage.
-
-    Args:
-        src, dst, strip, overwrite: as for `decompress`.
-        options: as for `recover`.
-
-    Returns:
-        Numbers of the lost chunks, which are gray in the picture, or opaque where
-        only alpha is lost. Pixels beside a lost chunk may be off, up to the reach of the
-        synthesis transform.
-
-    Raises:
-        AecError: as `recover` and `decompress`.
-    """
-    from aecodec import pixels
-
-    pixels.writer_for(dst)
-    check_output(dst, overwrite=overwrite, source=src)
-    data, name = _load(src)
-    file = salvaged(data, limits=options.get("limits") or Limits(), name=name)
-    pixels.writer_for(dst, mode=mode(file.header), depth=file.header.bit_depth)
-    image, lost = recover(data, name=name, **options)
-    if not lost:
-        try:
-            parse(data, limits=options.get("limits") or Limits(), name=name)
-        except (FormatError, LimitError) as error:
-            log.info("%s; the picture is whole", error)
-    pixels.write_image(dst, image, metadata=() if strip else file.metadata, overwrite=overwrite)
-    return lost
 
 
 def register_pillow() -> None:
@@ -347,7 +180,7 @@ def register_pillow() -> None:
     pillow.register()
 
 
-def _codec(model: StrPath, device: str, threads: int | None) -> Codec:
+def ready_codec(model: StrPath, device: str, threads: int | None) -> Codec:
     """The codec for these settings, whether the model is given by name, identity or path."""
     from aecodec.model.weights import find_model
 
@@ -373,9 +206,9 @@ def _codec_of(
 ) -> Codec:
     """The codec that a file asks for. Reading its header fails before torch is loaded."""
     if model is not None:
-        return _codec(model, device, threads)
+        return ready_codec(model, device, threads)
     try:
-        return _codec(header.model_id.hex(), device, threads)
+        return ready_codec(header.model_id.hex(), device, threads)
     except UnknownModelError as error:
         where = "" if name is None else f"{name}: "
         raise UnknownModelError(f"{where}made with another model: {error}") from error
@@ -385,7 +218,7 @@ def _parse(data: bytes, limits: Limits | None, name: str | None) -> AecFile:
     return parse(data, limits=limits or Limits(), name=name)
 
 
-def _load(src: StrPath | bytes | BinaryIO) -> tuple[bytes, str | None]:
+def read_all(src: StrPath | bytes | BinaryIO) -> tuple[bytes, str | None]:
     """A file's bytes, and its name if it has one."""
     if isinstance(src, (bytes, bytearray, memoryview)):
         return bytes(src), None

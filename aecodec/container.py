@@ -359,6 +359,28 @@ def salvaged(data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = 
     return AecFile(info.header, chunks, tuple(_undamaged(cur, limits)), planes)
 
 
+def damage_behind(
+    data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None
+) -> FormatError | LimitError | None:
+    """What is wrong behind the payloads, if anything is: with metadata or the end marker.
+
+    Bytes after the end marker are not: nothing is missing.
+
+    Raises:
+        FormatError: the header is damaged.
+        LimitError: as `parse_header`.
+    """
+    info = parse_header(data, limits=limits, name=name)
+    cur = Cursor(data, name)
+    cur.pos = min(info.payload_end, len(cur.view))
+    try:
+        for _ in _metadata(cur, limits):
+            pass
+    except (FormatError, LimitError) as error:
+        return error
+    return None
+
+
 def _undamaged(cur: Cursor, limits: Limits) -> Iterator[Metadata]:
     with suppress(FormatError, LimitError):
         yield from _metadata(cur, limits)

@@ -178,7 +178,6 @@ def picture(
         except FormatError:
             if lost is None:
                 raise
-            log.warning("chunk %d: its depth plane is damaged; it is taken as a hole", number)
             damaged.append(number)
     shown = None
     if any(plane.kind is not Kind.LEVELS for plane in found.values()):

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from aecodec import api, fileinfo, storage
+from aecodec import files, storage
 from aecodec._version import __version__
 from aecodec.errors import AecError, WorkerError
 from aecodec.fileinfo import FileInfo
+from aecodec.files import Rescued
 from aecodec.output import unfinished_tag
 
 log = logging.getLogger("aecodec")
@@ -50,6 +51,7 @@ class Outcome:
         output_bytes: size of the file written; 0 unless it is done.
         seconds: that it took; a process loads the model during its first job.
         lost: numbers of the chunks that a rescue could not decode.
+        lost_metadata: whether it found damage behind the picture, where metadata stand.
         notes: what was logged meanwhile; conversions are, where the logger `aecodec` has the
             level INFO.
         error: why it failed.
@@ -63,6 +65,7 @@ class Outcome:
     output_bytes: int = 0
     seconds: float = 0.0
     lost: tuple[int, ...] = ()
+    lost_metadata: bool = False
     notes: tuple[str, ...] = ()
     error: AecError | None = None
 
@@ -72,7 +75,7 @@ class Work:
     """What to do with every file of a batch.
 
     Attributes:
-        verb: the function of `aecodec.api` that does it.
+        verb: the function of `aecodec.files` that does it.
         options: its keyword arguments, without `overwrite`.
         ending: of the files it makes, with its dot.
         overwrite: whether existing files may be replaced.
@@ -95,7 +98,7 @@ class Work:
         """Do one job.
 
         Raises:
-            AecError: as the function of `aecodec.api`; or a file cannot be fetched or put away.
+            AecError: as the function of `aecodec.files`; or a file cannot be fetched or put away.
         """
         if self.version != __version__:
             raise WorkerError(f"the worker runs aecodec {__version__}, not {self.version}")
@@ -107,19 +110,19 @@ class Work:
                 job.output, ending=self.ending, overwrite=self.overwrite, folders=self.folders
             ) as dst,
         ):
-            info, lost = self._call(src, dst)
+            made = self._call(src, dst)
             if times is not None:
                 os.utime(dst, ns=times)
             sizes = src.stat().st_size, dst.stat().st_size
         seconds = time.perf_counter() - start
-        return Outcome(job.source, job.output, "done", info, *sizes, seconds, lost)
+        done = Outcome(job.source, job.output, "done", made.info, *sizes, seconds)
+        return replace(done, lost=made.lost, lost_metadata=made.lost_metadata)
 
-    def _call(self, src: Path, dst: Path) -> tuple[FileInfo, tuple[int, ...]]:
+    def _call(self, src: Path, dst: Path) -> Rescued:
         if self.verb == "rescue":
-            lost = api.rescue(src, dst, overwrite=self.overwrite, **self.options)
-            return fileinfo.info(src, limits=self.options.get("limits")), tuple(lost)
-        call = api.compress if self.verb == "compress" else api.decompress
-        return call(src, dst, overwrite=self.overwrite, **self.options), ()
+            return files.rescue(src, dst, overwrite=self.overwrite, **self.options)
+        call = files.compress if self.verb == "compress" else files.decompress
+        return Rescued(call(src, dst, overwrite=self.overwrite, **self.options), (), False)
 
     def attempt(self, job: Job, again: bool = False) -> Outcome:
         """Do one job; whatever goes wrong becomes part of the outcome.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
-from aecodec import api, storage
+from aecodec import files, storage
 from aecodec.errors import InputError, OutputError
 from aecodec.fileinfo import StrPath
 from aecodec.jobs import Job, Verb, Work
@@ -71,7 +71,7 @@ def plan(
         keep_times: whether outputs get their source's access and modification time.
         shared: whether processes on other machines are to find the files: makes names
             absolute.
-        options: of `aecodec.compress`, `aecodec.decompress` or `aecodec.api.rescue`.
+        options: of `aecodec.compress`, `aecodec.decompress` or `aecodec.files.rescue`.
 
     Raises:
         InputError: there is nothing to do; two files would get the same name; a name or
@@ -117,7 +117,7 @@ def plan(
 
 def _check_options(verb: Verb, options: Mapping[str, Any], shared: bool) -> None:
     """What is wrong for every file is said once."""
-    inspect.signature(getattr(api, verb)).bind_partial(**options)
+    inspect.signature(getattr(files, verb)).bind_partial(**options)
     if verb == "compress":
         Aim(**{field.name: options.get(field.name) for field in fields(Aim)})
     model = options.get("model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import aecodec
 from aecodec import container
 from aecodec.codec import Codec
 from aecodec.errors import FormatError, InputError
+from aecodec.files import rescue
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,12 @@ def test_on_the_command_line(chunked: bytes, tmp_path: Path, run: Run) -> None:
     assert "chunks lost: 1" in done.stderr
     with Image.open(tmp_path / "rescued.png") as image:
         assert image.size == (384, 256)
+    bad.write_bytes(chunked[:-1])  # the end marker is missing: who knows what else
+    done = run("decompress", bad, tmp_path / "rescued.png", "--best-effort", "-f", "--json")
+    assert done.returncode == 7
+    assert "metadata may be lost" in done.stderr
+    found = json.loads(done.stdout)
+    assert (found["status"], found["lost_chunks"], found["lost_metadata"]) == ("done", [], True)
 
 
 def test_a_rescued_picture_keeps_its_metadata(
@@ -174,21 +182,23 @@ def test_a_rescued_picture_keeps_its_metadata(
     )
     data = aecodec.encode(photo[:64, :64], 30, metadata=items)
     cases = {
-        "whole": (data, {"icc_profile", "xmp"}, False),
-        "longer": (data + b"more", {"icc_profile", "xmp"}, True),
-        "cut": (data[:-6], {"icc_profile"}, True),
-        "length": (data.replace(b"xMP \x04", b"xMP \xff"), {"icc_profile"}, True),
+        "whole": (data, {"icc_profile", "xmp"}, False, ""),
+        "longer": (data + b"more", {"icc_profile", "xmp"}, False, "the picture is whole"),
+        "cut": (data[:-6], {"icc_profile"}, True, "are lost"),
+        "length": (data.replace(b"xMP \x04", b"xMP \xff"), {"icc_profile"}, True, "are lost"),
     }
-    for name, (damaged, kept, noted) in cases.items():
+    for name, (damaged, kept, lost, said) in cases.items():
         path = tmp_path / f"{name}.aec"
         path.write_bytes(damaged)
         caplog.clear()
         with caplog.at_level("INFO", "aecodec"):
-            assert aecodec.api.rescue(path, tmp_path / f"{name}.webp") == []
-        assert ("the picture is whole" in caplog.text) == noted
+            found = rescue(path, tmp_path / f"{name}.webp")
+        assert (found.lost, found.lost_metadata) == ((), lost)
+        assert said in caplog.text
+        assert bool(said) == bool(caplog.text)
         with Image.open(tmp_path / f"{name}.webp") as image:
             assert {"icc_profile", "xmp"} & set(image.info) == kept
-    aecodec.api.rescue(tmp_path / "whole.aec", tmp_path / "bare.webp", strip=True)
+    rescue(tmp_path / "whole.aec", tmp_path / "bare.webp", strip=True)
     with Image.open(tmp_path / "bare.webp") as image:
         assert not {"icc_profile", "xmp"} & set(image.info)
 

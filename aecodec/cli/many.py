@@ -122,9 +122,10 @@ def _one(verb: Verb, files: Files, coding: Mapping[str, Any], ending: str) -> in
         click.echo(_json(outcome))
     elif not files.quiet:
         click.echo(_line(verb, outcome, coding), err=True)
-    if outcome.lost:
+    if outcome.lost or outcome.lost_metadata:
         click.echo(_lost(outcome), err=True)
-    return EXIT_PARTLY if outcome.lost else 0
+        return EXIT_PARTLY
+    return 0
 
 
 def _coded(verb: Verb, files: Files, coding: Mapping[str, Any], ending: str, job: Job) -> Outcome:
@@ -187,7 +188,7 @@ def _batch(verb: Verb, files: Files, out: str, coding: Mapping[str, Any], ending
             click.echo(summary, err=True)
     if any(outcome.error is not None for outcome in done):
         return EXIT_SOME
-    return EXIT_PARTLY if any(outcome.lost for outcome in done) else 0
+    return EXIT_PARTLY if any(one.lost or one.lost_metadata for one in done) else 0
 
 
 def _bar(total: int, files: Files) -> tqdm[Any]:
@@ -210,7 +211,7 @@ def _said(verb: Verb, outcome: Outcome, files: Files, coding: Mapping[str, Any])
         yield from map(note, outcome.notes)
     if files.verbose and outcome.error is None:
         yield _line(verb, outcome, coding)
-    if outcome.lost:
+    if outcome.lost or outcome.lost_metadata:
         yield _lost(outcome)
 
 
@@ -227,6 +228,8 @@ def _line(verb: Verb, outcome: Outcome, coding: Mapping[str, Any]) -> str:
         what = f"{sizes}, {outcome.info.bpp:.3f} bpp{ratio}"
     else:
         width, height = outcome.info.width, outcome.info.height
+        if outcome.info.orientation >= 5:
+            width, height = height, width
         if coding.get("region") is not None:
             width, height = coding["region"][2:]
         elif coding.get("preview"):
@@ -236,8 +239,14 @@ def _line(verb: Verb, outcome: Outcome, coding: Mapping[str, Any]) -> str:
 
 
 def _lost(outcome: Outcome) -> str:
-    numbers = ", ".join(map(str, outcome.lost))
-    return f"{outcome.output}: chunks lost: {numbers}; painted gray"
+    if not outcome.lost:
+        return f"{outcome.output}: the picture is whole, metadata may be lost"
+    shown = "painted gray"
+    if outcome.info and outcome.info.depth_bytes is not None:
+        shown = "taken as holes"
+    elif outcome.info and outcome.info.alpha_bytes is not None:
+        shown = "painted gray, or opaque where alpha alone is lost"
+    return f"{outcome.output}: chunks lost: {', '.join(map(str, outcome.lost))}; {shown}"
 
 
 def _summary(verb: Verb, done: Sequence[Outcome], total: int, seconds: float) -> str:
@@ -273,6 +282,7 @@ def _json(outcome: Outcome) -> str:
             "quality": info.quality if info else None,
             "seconds": round(outcome.seconds, 3) if info else None,
             "lost_chunks": list(outcome.lost),
+            "lost_metadata": outcome.lost_metadata,
             "notes": list(outcome.notes),
             "error": None if outcome.error is None else str(outcome.error),
             "error_type": None if outcome.error is None else type(outcome.error).__name__,
