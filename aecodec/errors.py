@@ -30,6 +30,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: Packages whose name is not that of what they are imported as.
+_PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn", "umap": "umap-learn"}
+
 
 class AecError(Exception):
     """Base class of every error aecodec raises on purpose."""
@@ -97,11 +100,15 @@ def needing(extra: str, what: str) -> Iterator[None]:
     Args:
         extra: of aecodec, which brings the package.
         what: what cannot be done without it, the beginning of the message.
+
+    Raises:
+        MissingDependencyError: the package cannot be imported.
     """
     try:
         yield
     except ImportError as error:
-        package = (error.name or "a package").partition(".")[0].replace("_", "-")
+        name = (error.name or "a package").partition(".")[0]
+        package = _PACKAGES.get(name, name.replace("_", "-"))
         raise MissingDependencyError(
             f"{what} needs {package}: pip install 'aecodec[{extra}]'"
         ) from error

@@ -161,11 +161,10 @@ def _measure(
     given: dict[str, Any],
 ) -> list[Measurement]:
     """Run it all under a progress bar (on stderr)."""
-    from aecodec.measure import needs_bench
+    from tqdm import tqdm
+
     from aecodec.measure.runner import run
 
-    with needs_bench():
-        from tqdm import tqdm
     clock = not given["no_time"]
     results = []
     total = len(paths) * sum(len(settings) for settings in points.values())

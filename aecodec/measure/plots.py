@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aecodec import figures
 from aecodec.figures import new_figure, save, tidy
-from aecodec.measure import needs_bench
 from aecodec.measure.bdrate import Curve
 from aecodec.measure.runner import METRICS
 
@@ -86,9 +87,8 @@ def _panel(panel: Any, plot: Plot, metric: str) -> None:
 
 def _axes(panel: Any, curves: Sequence[Curve], metric: str) -> None:
     """A logarithmic rate axis up to `MAX_BPP`, and a quality axis for what lies in it."""
-    with needs_bench():
-        import numpy as np
-        from matplotlib.ticker import MultipleLocator
+    from matplotlib.ticker import MultipleLocator
+
     panel.set_xscale("log")
     panel.minorticks_off()
     panel.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
