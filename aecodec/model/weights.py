@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("aecodec")
 
 FORMAT = "aecodec-weights-1"
-CHECKPOINTS = ("best.safetensors", "last.safetensors")
-"""Of a run folder, the first that is there is its model."""
 
 _MAX_HEADER = 1 << 20
 

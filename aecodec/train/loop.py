@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..errors import TrainingError
 from ..model.precision import find_device
+from ..model.weights import fitting
 from . import checkpoint
 from .board import Board, watching
 from .config import TrainConfig
@@ -134,14 +135,15 @@ class Trainer:
             TrainingError: one of another model or optimiser.
         """
         meta = checkpoint.read_meta(path)
-        before = meta.get("config", {}).get("optimiser", "muon")
+        before = meta["config"].get("optimiser", "muon")
         if before != self.config.optimiser:
             raise TrainingError(
                 f"{path}: was made with the optimiser {before}, not {self.config.optimiser}"
             )
         checkpoint.load(path, self.model, self.ema, self.optimisers, self.task.generator)
-        self.step, self.elapsed = int(meta["step"]), float(meta["elapsed"])
-        self.course = Course(**meta.get("course", {}))
+        with fitting(path):
+            self.step, self.elapsed = int(meta["step"]), float(meta["elapsed"])
+            self.course = Course(**meta.get("course", {}))
         self.network = self.world.wrap(self.model)
         self.task.separate(self.step)
         if self.world.first:
