@@ -26,6 +26,7 @@ from .bottleneck import BottleneckAutoencoder
 from .bottleneck_config import FAMILY as BOTTLENECK
 from .bottleneck_config import BottleneckConfig
 from .checkpoint_files import checkpoint_in, read_metadata, read_tensors, training_of
+from .config import FAMILY as HYPERPRIOR
 from .config import ModelConfig
 from .network import Network
 from .precision import find_device
@@ -161,7 +162,7 @@ class HyperpriorModel(LatentModel):
     The synthesis runs at the highest quality, so that it keeps what the latents hold.
     """
 
-    family = "hyperprior"
+    family = HYPERPRIOR
     image_shape = None
     config: ModelConfig
     module: Autoencoder
@@ -310,14 +311,14 @@ def _from_checkpoint(
     state = part(tensors, "model.") | part(tensors, "buffer.") | part(tensors, "ema.")
     info = ModelInfo(given.stem if given.is_file() else given.resolve().name, "", path)
     with fitting(path):
-        family, shape = settings.get("family", HyperpriorModel.family), dict(settings["model"])
+        family, shape = settings.get("family", HYPERPRIOR), dict(settings["model"])
         data = dict(settings.get("data") or {})
         if family == BOTTLENECK:
             config = BottleneckConfig.from_dict(shape)
             module = BottleneckAutoencoder(config)
             _fill(module, state, path)
             return BottleneckModel(info, config, module, data, device)
-        if family != HyperpriorModel.family:
+        if family != HYPERPRIOR:
             raise WeightsError(f"unknown family '{family}'")
         hyperprior = ModelConfig.from_dict(shape)
         network = Autoencoder(hyperprior)
