@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header, salvaged
-from aecodec.errors import FormatError, LimitError, OutputError, UnknownModelError, naming
-from aecodec.fileinfo import FileInfo, StrPath, info, mode, read_errors, stream_name
-from aecodec.output import check_output, write_bytes
+from aecodec.errors import FormatError, LimitError, OutputError, UnknownModelError, naming, prefix
+from aecodec.fileinfo import FileInfo, info, mode, read_errors, stream_name
+from aecodec.output import StrPath, check_output, write_bytes
 from aecodec.progress import Progress
 from aecodec.rate import Aim
 
@@ -377,8 +377,7 @@ def _codec_of(
     try:
         return _codec(header.model_id.hex(), device, threads)
     except UnknownModelError as error:
-        where = "" if name is None else f"{name}: "
-        raise UnknownModelError(f"{where}made with another model: {error}") from error
+        raise UnknownModelError(f"{prefix(name)}made with another model: {error}") from error
 
 
 def _parse(data: bytes, limits: Limits | None, name: str | None) -> AecFile:

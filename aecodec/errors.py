@@ -54,6 +54,11 @@ class OutputError(AecError):
     """The result cannot be written: it exists, or the folder cannot be written to."""
 
 
+def prefix(name: str | None) -> str:
+    """How a message about a file begins: with its name, if it has one."""
+    return "" if name is None else f"{name}: "
+
+
 class FormatError(AecError):
     """A file that is not a valid `.aec` file.
 
@@ -71,8 +76,7 @@ class FormatError(AecError):
 
     def __str__(self) -> str:
         where = "" if self.offset is None else f" (at byte {self.offset})"
-        prefix = "" if self.name is None else f"{self.name}: "
-        return f"{prefix}{self.cause}{where}"
+        return f"{prefix(self.name)}{self.cause}{where}"
 
     def named(self, name: str) -> FormatError:
         """Attach a file name, keeping the type, for `raise` from a caller that knows it."""
