@@ -133,6 +133,7 @@ class Trainer:
         Raises:
             ModelError: not a checkpoint.
             TrainingError: one of another model or optimiser.
+            InputError: the metrics of the run are damaged.
         """
         meta = checkpoint.read_meta(path)
         before = meta["config"].get("optimiser", "muon")
@@ -148,7 +149,7 @@ class Trainer:
         self.task.separate(self.step)
         if self.world.first:
             self.folder.rewind(self.step)
-        self.validated = max((int(r.get("step", 0)) for r in self.folder.records()), default=-1)
+        self.validated = max((r.get("step", 0) for r in self.folder.records()), default=-1)
 
     def save(self, path: Path | None = None) -> Path:
         """Write a checkpoint; `last.safetensors` if no other is named.
