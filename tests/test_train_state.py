@@ -287,7 +287,7 @@ def test_an_optimiser_that_did_not_make_the_checkpoint_is_refused(
     with pytest.raises(TrainingError, match=r"does not fit this model: it has \w+\."):
         other.resume(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match="not a usable checkpoint"):
+    with pytest.raises(WeightsError, match="not a usable safetensors file"):
         trainer.resume(path)
 
 

@@ -48,7 +48,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not a usable weights file: {error}") from error
+        raise WeightsError(f"{path}: not a usable safetensors file: {error}") from error
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
             return {name[len(prefix) :]: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not a usable weights file: {error}") from error
+        raise WeightsError(f"{path}: not a usable safetensors file: {error}") from error
 
 
 def training_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
