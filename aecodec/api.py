@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header
-from aecodec.errors import UnknownModelError
-from aecodec.fileinfo import StrPath, read_errors, stream_name
+from aecodec.errors import UnknownModelError, prefix
+from aecodec.fileinfo import read_errors, stream_name
+from aecodec.output import StrPath
 from aecodec.progress import Progress
 from aecodec.rate import Aim
 
@@ -210,8 +211,7 @@ def _codec_of(
     try:
         return ready_codec(header.model_id.hex(), device, threads)
     except UnknownModelError as error:
-        where = "" if name is None else f"{name}: "
-        raise UnknownModelError(f"{where}made with another model: {error}") from error
+        raise UnknownModelError(f"{prefix(name)}made with another model: {error}") from error
 
 
 def _parse(data: bytes, limits: Limits | None, name: str | None) -> AecFile:

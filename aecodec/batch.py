@@ -18,8 +18,8 @@ from dataclasses import replace
 from typing import Any
 
 from aecodec.errors import InputError, OutputError, WorkerError
-from aecodec.fileinfo import StrPath
 from aecodec.jobs import Job, Outcome, Work, failed, sweep
+from aecodec.output import StrPath
 from aecodec.planning import Plan, plan
 from aecodec.processes import Lost
 from aecodec.processes import run as run_processes

@@ -25,7 +25,7 @@ from .container import (
 )
 from .depthcoding import DepthEncoding
 from .encoder import Encoding
-from .errors import FormatError, InputError, ModelMismatchError, naming
+from .errors import FormatError, InputError, ModelMismatchError, naming, prefix
 from .layout import ALPHA, DEPTH, NO_PLANES, PREVIEW, PREVIEW_SCALE, Rect
 from .model.precision import undisturbed
 from .model.quantiser import Symbols
@@ -313,9 +313,8 @@ class Codec:
     def _check_model(self, header: Header, name: str | None) -> None:
         made_with = header.model_id.hex()
         if made_with != self.model_id:
-            prefix = "" if name is None else f"{name}: "
             raise ModelMismatchError(
-                f"{prefix}made with model {made_with}, "
+                f"{prefix(name)}made with model {made_with}, "
                 f"not with {self.network.info.name} {self.model_id}"
             )
         problem = self.network.misfit(header)

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import zlib
 
-from aecodec.errors import ChecksumError, FormatError, InputError, LimitError, TruncatedError
+from aecodec.errors import (
+    ChecksumError,
+    FormatError,
+    InputError,
+    LimitError,
+    TruncatedError,
+    prefix,
+)
 
 Data = bytes | bytearray | memoryview
 U32_MAX = 2**32 - 1
@@ -50,8 +57,7 @@ class Cursor:
     def within(self, what: str, value: int, limit: int) -> None:
         """Raise `LimitError` if the value is over the limit."""
         if value > limit:
-            prefix = "" if self.name is None else f"{self.name}: "
-            raise LimitError(f"{prefix}{what}: {value} is over the limit of {limit}")
+            raise LimitError(f"{prefix(self.name)}{what}: {value} is over the limit of {limit}")
 
     def need(self, count: int, what: str) -> None:
         """Raise `TruncatedError` unless `count` more bytes are there."""

@@ -6,7 +6,6 @@ an `invalid` value of 0. Its `maximum` is the depth that its network sees as +0.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,26 +36,20 @@ class DepthRange:
         return min(2 * self.maximum, LARGEST)
 
 
-def depth_range(meta: Mapping[str, str]) -> DepthRange | None:
-    """The range of a model for depth, from the metadata of its weights; None for any other.
+def range_of(data: Mapping[str, Any]) -> DepthRange | None:
+    """The range of a model for depth; None of any other model.
+
+    Args:
+        data: the section `data` of its metadata.
 
     Raises:
-        WeightsError: the section `data` is malformed.
+        WeightsError: its `maximum` is no depth.
     """
-    try:
-        data = json.loads(meta.get("data", "{}"))
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"the metadata `data` is malformed: {error}") from error
-    return range_of(data)
-
-
-def range_of(data: Mapping[str, Any]) -> DepthRange | None:
-    """As `depth_range`, from the section `data` itself."""
     try:
         if data.get("bits") != 16 or data.get("invalid") != 0:
             return None
         maximum = int(data.get("maximum", LARGEST))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise WeightsError(f"the metadata `data` is malformed: {error}") from error
     if not 1 <= maximum <= LARGEST:
         raise WeightsError(f"the metadata `data` has a maximum of {maximum}")

@@ -19,7 +19,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FormatError, InputError, TruncatedError, WeightsError
+from .errors import FormatError, InputError, WeightsError
 
 PRECISION = 24
 """Frequencies of a table sum to 2**24."""
@@ -90,10 +90,23 @@ class Tables:
 
 
 def _model(frequencies: _Ints, bound: int) -> Any:
+    return _table(frequencies[: 2 * bound + 2])
+
+
+def _table(frequencies: NDArray[np.integer[Any]]) -> Any:
     # constriction gives every symbol one count and shares out the rest by weight: with
     # weights f − 1 that sum to 2^24 − n, the result is exactly f
-    weights = (frequencies[: 2 * bound + 2] - 1).astype(np.float64)
-    return _Categorical(weights, perfect=False)
+    return _Categorical((frequencies - 1).astype(np.float64), perfect=False)
+
+
+def _payload(coder: Any) -> bytes:
+    words = coder.get_compressed().astype("<u4", copy=False)
+    return bytes(words.tobytes().rstrip(b"\0"))  # the last word is not zero, so this is undone
+
+
+def _check_end(coder: Any) -> None:
+    if not coder.is_empty():
+        raise FormatError("entropy-coded data is longer than its symbols")
 
 
 def symbols_crc(z: _Ints, q: _Ints) -> int:
@@ -152,8 +165,7 @@ def encode_chunk(
         _push_escapes(coder, _join(escaped), _join(bounds))
         for part, (_, _, model) in zip(reversed(symbols), reversed(runs), strict=True):
             coder.encode_reverse(part, model)
-    words = coder.get_compressed().astype("<u4", copy=False)
-    return bytes(words.tobytes().rstrip(b"\0"))  # the last word is not zero, so this is undone
+    return _payload(coder)
 
 
 def _residual_runs(
@@ -196,6 +208,9 @@ class ChunkDecoder:
         payload: as from `encode_chunk`, its checksum already verified.
         tables: of the model that made it.
         row: quality row of the ẑ tables.
+
+    Raises:
+        FormatError: the stream ends in zeros.
     """
 
     def __init__(self, payload: bytes, tables: Tables, row: int) -> None:
@@ -204,7 +219,11 @@ class ChunkDecoder:
         self._coder = _AnsCoder(_words(payload))
 
     def z(self, shape: tuple[int, int, int]) -> _Ints:
-        """ẑ of the given shape (Cz, h, w), int32."""
+        """ẑ of the given shape (Cz, h, w), int32.
+
+        Raises:
+            FormatError: an escape is too long.
+        """
         models = self._tables.z_models(self._row)
         bounds = self._tables.z_bound[self._row].tolist()
         count = shape[1] * shape[2]
@@ -221,6 +240,9 @@ class ChunkDecoder:
 
         Returns:
             int32 of the same shape as `index`, 0 where nothing is coded.
+
+        Raises:
+            FormatError: an escape is too long.
         """
         flat = index.reshape(-1)
         coded, groups = _groups(flat if order is None else flat[order], self._tables.skip)
@@ -235,8 +257,7 @@ class ChunkDecoder:
         Raises:
             FormatError: the stream does not end here.
         """
-        if not self._coder.is_empty():
-            raise FormatError("entropy-coded data is longer than its symbols")
+        _check_end(self._coder)
 
     def _pop(self, runs: list[tuple[int, int, Any]]) -> _Ints:
         parts = [self._coder.decode(model, count) for count, _, model in runs]
@@ -252,7 +273,7 @@ class ChunkDecoder:
     def _pop_escape(self, bound: int) -> int:
         bits = int(self._coder.decode(_Uniform(32), 1)[0])
         if bits > MAX_ESCAPE_BITS:
-            raise TruncatedError("entropy-coded data holds an escape that is too long")
+            raise FormatError("entropy-coded data holds an escape that is too long")
         code = 1 << bits
         if bits:
             code += int(self._coder.decode(_Uniform(1 << bits), 1)[0])
@@ -280,8 +301,7 @@ class RunWriter:
         coder = _AnsCoder()  # a stack: what is decoded first is pushed last
         for values, model in reversed(self._runs):
             coder.encode_reverse(values, model)
-        words = coder.get_compressed().astype("<u4", copy=False)
-        return bytes(words.tobytes().rstrip(b"\0"))
+        return _payload(coder)
 
 
 class RunReader:
@@ -306,12 +326,7 @@ class RunReader:
 
     def finish(self) -> None:
         """Raise `FormatError` unless the stream ends here."""
-        if not self._coder.is_empty():
-            raise FormatError("entropy-coded data is longer than its symbols")
-
-
-def _table(frequencies: NDArray[np.int64]) -> Any:
-    return _Categorical((frequencies - 1).astype(np.float64), perfect=False)  # as in `_model`
+        _check_end(self._coder)
 
 
 def _words(payload: bytes) -> NDArray[np.uint32]:

@@ -30,6 +30,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: Packages whose name is not that of what they are imported as.
+_PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn", "umap": "umap-learn"}
+
 
 class AecError(Exception):
     """Base class of every error aecodec raises on purpose."""
@@ -51,6 +54,11 @@ class OutputError(AecError):
     """The result cannot be written: it exists, or the folder cannot be written to."""
 
 
+def prefix(name: str | None) -> str:
+    """How a message about a file begins: with its name, if it has one."""
+    return "" if name is None else f"{name}: "
+
+
 class FormatError(AecError):
     """A file that is not a valid `.aec` file.
 
@@ -68,8 +76,7 @@ class FormatError(AecError):
 
     def __str__(self) -> str:
         where = "" if self.offset is None else f" (at byte {self.offset})"
-        prefix = "" if self.name is None else f"{self.name}: "
-        return f"{prefix}{self.cause}{where}"
+        return f"{prefix(self.name)}{self.cause}{where}"
 
     def named(self, name: str) -> FormatError:
         """Attach a file name, keeping the type, for `raise` from a caller that knows it."""
@@ -97,11 +104,15 @@ def needing(extra: str, what: str) -> Iterator[None]:
     Args:
         extra: of aecodec, which brings the package.
         what: what cannot be done without it, the beginning of the message.
+
+    Raises:
+        MissingDependencyError: the package cannot be imported.
     """
     try:
         yield
     except ImportError as error:
-        package = (error.name or "a package").partition(".")[0].replace("_", "-")
+        name = (error.name or "a package").partition(".")[0]
+        package = _PACKAGES.get(name, name.replace("_", "-"))
         raise MissingDependencyError(
             f"{what} needs {package}: pip install 'aecodec[{extra}]'"
         ) from error

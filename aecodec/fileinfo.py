@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from aecodec.container import ColourMode, Header, HeaderInfo, Limits, parse_header, read_header
-from aecodec.errors import InputError, cause_of
+from aecodec.errors import InputError, cause_of, prefix
 from aecodec.layout import DEPTH
+from aecodec.output import StrPath
 from aecodec.rate import quality_from_index
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -135,5 +134,4 @@ def read_errors(name: str | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = "" if name is None else f"{name}: "
-        raise InputError(f"{where}{cause_of(error)}") from error
+        raise InputError(f"{prefix(name)}{cause_of(error)}") from error

@@ -10,8 +10,8 @@ from pathlib import Path
 from aecodec.api import DEFAULT_MODEL, decode, read_all, ready_codec, recover
 from aecodec.container import Limits, damage_behind, parse, salvaged
 from aecodec.errors import FormatError, OutputError, naming
-from aecodec.fileinfo import FileInfo, StrPath, info, mode
-from aecodec.output import check_output, write_bytes
+from aecodec.fileinfo import FileInfo, info, mode
+from aecodec.output import StrPath, check_output, write_bytes
 from aecodec.progress import Progress
 from aecodec.rate import Aim
 

@@ -45,7 +45,7 @@ def check_output(path: StrPath, *, overwrite: bool = False, source: StrPath | No
         if target.exists() and not target.is_file():
             raise OutputError(f"{target}: is not an ordinary file")
         if os.path.lexists(target) and not overwrite:
-            raise _exists(target)
+            raise exists_already(target)
         if not target.parent.is_dir():
             raise OutputError(f"{target}: there is no folder {target.parent}")
     except OSError as error:
@@ -101,7 +101,7 @@ def atomic_output(path: StrPath, *, overwrite: bool = False) -> Iterator[BinaryI
         else:
             _rename_new(hidden, target)
     except FileExistsError as error:
-        raise _exists(target) from error
+        raise exists_already(target) from error
     except OSError as error:
         raise OutputError(f"{os.fspath(path)}: {cause_of(error)}") from error
     finally:
@@ -120,5 +120,6 @@ def _rename_new(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
-def _exists(target: Path) -> OutputError:
+def exists_already(target: StrPath) -> OutputError:
+    """The error, to be raised, of a file or a URL that may not be replaced."""
     return OutputError(f"{target}: exists already; -f (overwrite=True) replaces it")

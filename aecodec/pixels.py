@@ -26,7 +26,7 @@ from aecodec.errors import (
     cause_of,
 )
 from aecodec.metadata import collect, orientation, save_options, without_exif
-from aecodec.output import write_bytes
+from aecodec.output import StrPath, write_bytes
 from aecodec.samples import (
     Samples,
     as_array,
@@ -39,8 +39,6 @@ from aecodec.samples import (
 )
 
 log = logging.getLogger("aecodec")
-
-StrPath = str | os.PathLike[str]
 
 #: Extension -> Pillow's format name and the options to write it with. All are
 #: lossless but JPEG, which is written at quality 95 without chroma subsampling;

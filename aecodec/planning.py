@@ -13,9 +13,9 @@ from typing import Any
 
 from aecodec import files, storage
 from aecodec.errors import InputError, OutputError
-from aecodec.fileinfo import StrPath
 from aecodec.jobs import Job, Verb, Work
 from aecodec.model.weights import find_model
+from aecodec.output import StrPath
 from aecodec.rate import Aim
 
 log = logging.getLogger("aecodec")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from aecodec.errors import UnsupportedImageError
+from aecodec.errors import UnsupportedImageError, prefix
 
 log = logging.getLogger("aecodec")
 
@@ -72,7 +72,7 @@ def as_array(image: Any, *, name: str | None = None) -> Samples:
     Raises:
         UnsupportedImageError: another mode, dtype or shape, or no pixels at all.
     """
-    where = "" if name is None else f"{name}: "
+    where = prefix(name)
     if isinstance(image, Image.Image):
         return from_pillow(image, where)
     try:

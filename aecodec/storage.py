@@ -27,7 +27,7 @@ from aecodec.errors import (
     cause_of,
     needing,
 )
-from aecodec.output import unfinished_tag
+from aecodec.output import exists_already, unfinished_tag
 
 log = logging.getLogger("aecodec")
 
@@ -229,7 +229,7 @@ def local_output(name: str, *, ending: str, overwrite: bool, folders: bool) -> I
     shown = "standard output" if name == PIPE else name
     with _temporary(f"stdout{ending}" if name == PIPE else PurePosixPath(name).name) as path:
         if name != PIPE and not overwrite and exists(name):
-            raise OutputError(f"{name}: exists already; -f (overwrite=True) replaces it")
+            raise exists_already(name)
         with _renamed(path, shown):
             yield path
         if name == PIPE:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .figures import COLOURS, new_figure, save, tidy
+from .jsontext import as_json
 from .output import write_bytes
 from .train.config import TrainConfig
 from .tune_space import Parameter, apply
@@ -47,8 +47,7 @@ def write_report(
         write_bytes(out / BEST, (text + found.to_toml()).encode(), overwrite=True)
     importance = importances(study)
     listed = numbers(study, space, metric, importance)
-    text = json.dumps(listed, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    write_bytes(out / LIST, text.encode(), overwrite=True)
+    write_bytes(out / LIST, as_json(listed).encode(), overwrite=True)
     if study.trials:
         save(history(study, metric), out / HISTORY)
     if importance:

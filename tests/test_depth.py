@@ -19,7 +19,7 @@ from aecodec import container
 from aecodec.adaptive import Encoder
 from aecodec.cli.main import run
 from aecodec.codec import Codec
-from aecodec.depth import depth_range, filled
+from aecodec.depth import filled, range_of
 from aecodec.errors import ChecksumError, FormatError, InputError, UnsupportedImageError
 from aecodec.interlace import code_integers
 from aecodec.model.weights import load_weights, save_weights
@@ -211,13 +211,14 @@ def test_depth_in_colour_or_of_8_bits_is_no_file():
 
 
 def test_models_say_that_they_are_for_depth():
-    assert depth_range({}) is None
-    assert depth_range({"data": '{"bits": 8, "invalid": 0}'}) is None
-    assert depth_range({"data": '{"bits": 16, "invalid": -1}'}) is None
-    assert depth_range({"data": '{"bits": 16, "invalid": 0, "maximum": 4000}'}).limit == 8000
-    for bad in ("[1]", "{", '{"bits": 16, "invalid": 0, "maximum": 0}'):
+    depth = {"bits": 16, "invalid": 0}
+    assert range_of({}) is None
+    assert range_of({**depth, "bits": 8}) is None
+    assert range_of({**depth, "invalid": -1}) is None
+    assert range_of({**depth, "maximum": 4000}).limit == 8000
+    for bad in (0, 65536, "x", [], float("inf")):
         with pytest.raises(aecodec.errors.WeightsError):
-            depth_range({"data": bad})
+            range_of({**depth, "maximum": bad})
 
 
 # ---- parts, previews, damage ----

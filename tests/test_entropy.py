@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aecodec.entropy import ChunkDecoder, Tables, encode_chunk, symbols_crc
+from aecodec.entropy import ChunkDecoder, RunWriter, Tables, encode_chunk, symbols_crc
 from aecodec.errors import AecError, FormatError, InputError, WeightsError
 
 CHANNELS, HYPER = 5, 3
@@ -130,6 +130,16 @@ def test_golden_payload(tables: Tables) -> None:
     payload = encode_chunk(z, q, index, 4, tables)
     assert payload.hex() == GOLDEN
     assert symbols_crc(z, q) == GOLDEN_CRC
+
+
+def test_an_escape_that_is_too_long_is_a_wrong_format_not_an_early_end(tables: Tables) -> None:
+    stream = RunWriter()
+    for row in tables.z[0]:
+        stream.symbols(np.array([7]), row)
+    stream.bits(np.array([25]), 5)
+    with pytest.raises(FormatError, match="an escape that is too long") as caught:
+        ChunkDecoder(stream.payload(), tables, 0).z((HYPER, 1, 1))
+    assert caught.type is FormatError
 
 
 @given(chunks(), st.data())

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aecodec.errors import InputError, MissingDependencyError
-from aecodec.measure import needs_bench
+from aecodec.errors import InputError
 from aecodec.measure.bdrate import Curve, bd_rate, clean
 from aecodec.measure.metrics import decibels, ms_ssim, psnr
 from aecodec.measure.peers import PEERS, ladder, make_peers
@@ -239,14 +238,6 @@ def test_every_peer_codes_a_small_picture(name: str) -> None:
 def test_unknown_peer_is_refused() -> None:
     with pytest.raises(InputError, match="jpeg"):
         make_peers(["jpeg3000"])
-
-
-def test_a_missing_package_names_the_extra() -> None:
-    with (
-        pytest.raises(MissingDependencyError, match=r"nonesuch_zz.*aecodec\[bench\]"),
-        needs_bench(),
-    ):
-        import nonesuch_zz  # type: ignore[import-not-found]  # noqa: F401
 
 
 def test_images_are_read_as_rgb(tmp_path: Path) -> None:

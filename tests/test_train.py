@@ -312,7 +312,7 @@ def test_a_run_starts_from_a_smaller_model(trained: Path, images: Path, tmp_path
     torch.testing.assert_close(*bits)
     with pytest.raises(TrainingError, match="scale_context"):
         without.start(trained / "last.safetensors")
-    with pytest.raises(WeightsError, match="not a usable weights file"):
+    with pytest.raises(WeightsError, match="not a usable safetensors file"):
         without.start(tmp_path / "config.toml")
     with pytest.raises(UnknownModelError, match=r"neither best\.safetensors nor last"):
         without.start(tmp_path)

@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("narrow none config.toml --data images --out x.safetensors", 5, "no such file"),
         ("narrow RELEASE config.toml --data images --out x.pt", 6, "called .safetensors"),
         ("export none --data images --out x.safetensors", 5, "none: no such checkpoint"),
-        ("export empty --data images --out x.safetensors", 5, "last.safetensors: no such"),
+        ("export empty --data images --out x.safetensors", 5, "is in this folder"),
         ("export text.safetensors --data images --out x.safetensors", 5, "not a usable"),
         ("export run --data none --out x.safetensors", 3, "none: not a folder"),
         ("export run --data images --out x.txt", 6, "x.txt: weights files are called"),

@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from train_files import BOTTLENECK, HYPERPRIOR, write_config, write_images
 
 from aecodec.cli import main
-from aecodec.errors import OutputError, TrainingError, WeightsError
+from aecodec.errors import InputError, OutputError, TrainingError, WeightsError
 from aecodec.train import checkpoint
 from aecodec.train.config import TrainConfig
 from aecodec.train.loop import Trainer
 from aecodec.train.run import train
-from aecodec.train.runfolder import RunFolder
+from aecodec.train.runfolder import RunFolder, read_metrics
 
 OPTIMISERS = [
     (BOTTLENECK, "adamw"),
@@ -128,6 +128,28 @@ def test_metrics_of_steps_that_are_done_again_are_forgotten(
     again = Trainer(config, images, tmp_path / "run")
     again.resume(tmp_path / "run" / "checkpoint-5.safetensors")
     assert [r["step"] for r in again.folder.records()] == [5]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"3", b"[1]", b"null", b'{"loss": \xff}', b'{"st', b'{"step": "x"}', b"[" * 100_000],
+    ids=range(7),
+)
+def test_damaged_metrics_are_refused_but_for_the_last_line(
+    line: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, good = tmp_path / "metrics.jsonl", b'{"step": 5, "loss": 1.5}\n'
+    assert RunFolder(tmp_path).records() == []
+    path.write_bytes(good + b"\n" + line)
+    assert read_metrics(path) == RunFolder(tmp_path).records() == [json.loads(good)]
+    assert "metrics.jsonl: line 3 is cut off" in caplog.text
+    path.write_bytes(good + line + b"\n" + good)
+    for use in (lambda: read_metrics(path), lambda: RunFolder(tmp_path).rewind(1)):
+        with pytest.raises(InputError, match=r"metrics\.jsonl: line 2 is damaged"):
+            use()
+    assert line in path.read_bytes()
+    with pytest.raises(InputError, match="no such file"):
+        read_metrics(tmp_path / "none.jsonl")
 
 
 def test_the_run_folder_has_what_the_manual_says(
@@ -265,7 +287,7 @@ def test_an_optimiser_that_did_not_make_the_checkpoint_is_refused(
     with pytest.raises(TrainingError, match=r"does not fit this model: it has \w+\."):
         other.resume(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match="not a usable checkpoint"):
+    with pytest.raises(WeightsError, match="not a usable safetensors file"):
         trainer.resume(path)
 
 

@@ -16,7 +16,7 @@ from aecodec import api
 from aecodec.codec import Codec
 from aecodec.errors import UnknownModelError, WeightsError
 from aecodec.model import weights
-from aecodec.model.weights import load_weights, save_weights
+from aecodec.model.weights import data_of, load_weights, save_weights
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
@@ -34,6 +34,14 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         Codec(foreign)
 
 
+def test_the_section_data_is_an_object() -> None:
+    assert data_of({}) == {}
+    assert data_of({"data": '{"bits": 16}'}) == {"bits": 16}
+    for bad in ("[1]", "{", "3"):
+        with pytest.raises(WeightsError, match="`data` is not a JSON object"):
+            data_of({"data": bad})
+
+
 @pytest.mark.parametrize(
     ("key", "value", "cause"),
     [
@@ -41,7 +49,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         ("config", '{"wat": 1}', "unknown keys: wat"),
         ("config", '{"latent_channels": "x"}', "do not fit their config"),
         ("config", '{"synthesis_inner": [48]}', "synthesis_inner must have 2 entries"),
-        ("data", "[]", "`data` is malformed"),
+        ("data", "[]", "`data` is not a JSON object"),
         ("deadzone", "abc", "do not fit their config"),
         ("tables.y", torch.zeros(64, 9, dtype=torch.int32), "malformed"),
         ("tables.skip", torch.zeros(2, dtype=torch.int32), "do not fit their config"),

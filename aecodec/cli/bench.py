@@ -102,7 +102,7 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **given: Any) -> Non
     if (out / "results.json").exists() and not given["force"]:
         raise OutputError(f"{out}: has a report already; --force replaces it")
     published = load_published(given["published"]) if given["published"] else None
-    names = _names(given["codecs"])
+    names = None if given["codecs"] is None else options.codec_names(given["codecs"])
     peers = codecs.make_peers(names, model=given["model"], effort=given["effort"])
     anchor = choose_anchor(given["anchor"], [peer.name for peer in peers], published)
     points = {peer.name: codecs.ladder(peer.settings, given["qualities"]) for peer in peers}
@@ -117,16 +117,6 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **given: Any) -> Non
         for p in peers
     ]
     _write(header, described, results, anchor, published, out)
-
-
-def _names(text: str | None) -> list[str] | None:
-    """The names in `a,b,...`; None means all."""
-    if text is None:
-        return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise InputError("--codecs names no codec")
-    return names
 
 
 def _points(texts: Sequence[str], peers: Sequence[Peer]) -> dict[str, list[float]]:
@@ -161,11 +151,10 @@ def _measure(
     given: dict[str, Any],
 ) -> list[Measurement]:
     """Run it all under a progress bar (on stderr)."""
-    from aecodec.measure import needs_bench
+    from tqdm import tqdm
+
     from aecodec.measure.runner import run
 
-    with needs_bench():
-        from tqdm import tqdm
     clock = not given["no_time"]
     results = []
     total = len(paths) * sum(len(settings) for settings in points.values())

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from aecodec.measure.compare import Picture
     from aecodec.measure.peers import Peer
 
-OWN = "aecodec"
-
 HELP = """Show images beside aecodec and other codecs at the same size, in an HTML page.
 
 Each image is coded with aecodec at every QUALITY, and with the other codecs at the quality whose
@@ -65,16 +63,14 @@ def command(
 ) -> None:
     """Compare every image and write the page."""
     from aecodec.measure.compare_page import page
-    from aecodec.measure.peers import make_peers
+    from aecodec.measure.peers import OWN, make_peers
     from aecodec.output import check_output, write_bytes
 
     for image in images:
         check_output(out, overwrite=force, source=image)
-    names = [name.strip() for name in codecs.split(",") if name.strip()]
+    names = options.codec_names(codecs)
     if OWN in names:
         raise InputError(f"--codecs names the others; {OWN} is always there")
-    if not names:
-        raise InputError("--codecs names no codec")
     own, *peers = make_peers([OWN, *names], model=model)
     pictures = _compare(images, own, peers, sorted(set(qualities)), quiet)
     described = [f"{peer.label}: {peer.describe()}" for peer in (own, *peers)]

@@ -12,7 +12,7 @@ HELP = """Turn a training run into a weights file that the codec runs.
 
 The moving average of the weights is stored in half precision, what decides how symbols are
 coded becomes integers, and the frequency tables are counted on images of the training set.
-A folder's `best.safetensors` is taken for the family bottleneck, else `last.safetensors`.
+Of a folder `best.safetensors` is taken, else `last.safetensors`.
 
 \b
 Example:

@@ -9,7 +9,7 @@ import click
 
 from aecodec import fileinfo, storage
 from aecodec.cli import options
-from aecodec.cli.main import exit_code, report
+from aecodec.cli.main import error_fields, exit_code, report
 from aecodec.errors import AecError
 from aecodec.fileinfo import FileInfo
 
@@ -40,8 +40,7 @@ def command(sources: tuple[str, ...], as_json: bool, max_pixels: int) -> int:
             report(error)
             code = code or exit_code(error)
             if as_json:
-                row = {"path": source, "error": str(error), "error_type": type(error).__name__}
-                click.echo(json.dumps(row))
+                click.echo(json.dumps({"path": source, **error_fields(error)}))
             continue
         if as_json:
             click.echo(json.dumps({"path": source, **dataclasses.asdict(found)}))

@@ -131,6 +131,13 @@ def report(error: Exception) -> None:
     click.echo(f"aecodec: error: {one_line(error)}", err=True)
 
 
+def error_fields(error: Exception | None) -> dict[str, str | None]:
+    """What JSON says of a file's error: `error` and `error_type`, null if there is none."""
+    if error is None:
+        return {"error": None, "error_type": None}
+    return {"error": str(error), "error_type": type(error).__name__}
+
+
 def run(argv: Sequence[str] | None = None) -> int:
     """Run a command line, without leaving the process; gives the exit code."""
     notes = logging.StreamHandler()

@@ -18,7 +18,7 @@ import click
 
 from aecodec import storage
 from aecodec.cli import options
-from aecodec.cli.main import EXIT_PARTLY, EXIT_SOME, note, report
+from aecodec.cli.main import EXIT_PARTLY, EXIT_SOME, error_fields, note, report
 from aecodec.errors import AecError, OutputError
 from aecodec.jobs import Job, Outcome, Verb, Work, collecting_notes, failed
 from aecodec.layout import PREVIEW_SCALE
@@ -284,7 +284,6 @@ def _json(outcome: Outcome) -> str:
             "lost_chunks": list(outcome.lost),
             "lost_metadata": outcome.lost_metadata,
             "notes": list(outcome.notes),
-            "error": None if outcome.error is None else str(outcome.error),
-            "error_type": None if outcome.error is None else type(outcome.error).__name__,
+            **error_fields(outcome.error),
         }
     )

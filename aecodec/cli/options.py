@@ -167,6 +167,18 @@ def progress_bar(quiet: bool, verbose: bool = False) -> Iterator[Progress]:
         yield progress
 
 
+def codec_names(text: str) -> list[str]:
+    """The names in the `a,b,...` of `--codecs`.
+
+    Raises:
+        InputError: there is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError("--codecs names no codec")
+    return names
+
+
 def human(size: int) -> str:
     """A number of bytes in decimal units: `940 B`, `12.3 kB`, `4.56 MB`."""
     if size < 1000:

@@ -8,7 +8,7 @@ import click
 
 from aecodec import api, storage
 from aecodec.cli import options
-from aecodec.cli.main import exit_code, report
+from aecodec.cli.main import error_fields, exit_code, report
 from aecodec.errors import AecError
 
 HELP = """Check that .aec files are whole and decode to exactly the integers that were coded.
@@ -59,11 +59,4 @@ def command(
 
 def _json(source: str, error: AecError | None) -> str:
     """One file, for machines."""
-    return json.dumps(
-        {
-            "path": source,
-            "ok": error is None,
-            "error": None if error is None else str(error),
-            "error_type": None if error is None else type(error).__name__,
-        }
-    )
+    return json.dumps({"path": source, "ok": error is None, **error_fields(error)})

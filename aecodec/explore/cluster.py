@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aecodec.errors import InputError
-from aecodec.explore.extra import needs_explore
+from aecodec.errors import InputError, needing
 from aecodec.explore.figures import scatter_classes
 from aecodec.explore.latents import Latents
 from aecodec.explore.project import Projection, axis_labels, project
@@ -113,7 +112,7 @@ def cluster(
     distinct = len(np.unique(latents.vectors, axis=0))
     if k > distinct:
         raise InputError(f"{k} clusters of {distinct} different latents are out of range")
-    with needs_explore("clustering"):
+    with needing("explore", "clustering"):
         from sklearn.cluster import KMeans
         from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
     projection = project(latents, method, seed=seed)

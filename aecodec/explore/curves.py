@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +12,11 @@ import numpy as np
 
 from aecodec.errors import InputError
 from aecodec.figures import COLOURS, new_figure, shortened, tidy
+from aecodec.train.runfolder import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-log = logging.getLogger(__name__)
 
 AXES = {"step": "step", "minutes": "training time (minutes)"}
 
@@ -189,33 +186,18 @@ def _read(folder: Path) -> tuple[dict[str, float], ...]:
     path = folder / "metrics.jsonl"
     if not folder.is_dir():
         raise InputError(f"{folder}: not a run folder")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        cause = "there is none yet: nothing was validated" if not path.exists() else error.strerror
-        raise InputError(f"{path}: {cause}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file") from error
+    if not path.exists():
+        raise InputError(f"{path}: there is none yet: nothing was validated")
     by_step: dict[float, dict[str, float]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = _numbers(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):  # the run was killed while it wrote
-                log.warning("%s: line %d is cut off and left out", path, number)
-                continue
-            raise InputError(f"{path}: line {number} is damaged: {error}") from error
+    for number, found in enumerate(read_metrics(path), start=1):
+        row = _numbers(found)
         by_step[row.get("step", float(number))] = row
     if not by_step:
         raise InputError(f"{path}: nothing was validated yet")
     return tuple(by_step[step] for step in sorted(by_step))
 
 
-def _numbers(row: Any) -> dict[str, float]:
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
     return {
         str(key): float(value)
         for key, value in row.items()

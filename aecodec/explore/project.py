@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aecodec.errors import InputError
-from aecodec.explore.extra import needs_explore
+from aecodec.errors import InputError, needing
 from aecodec.explore.figures import scatter_classes
 from aecodec.explore.latents import Latents
 from aecodec.figures import new_figure, tidy
@@ -186,7 +185,7 @@ def _plane(latents: Latents, method: str, settings: dict[str, Any]) -> Plane:
     if method == "pca":
         return _pca(latents)
     if method == "tsne":
-        with needs_explore("t-SNE"):
+        with needing("explore", "t-SNE"):
             from sklearn.manifold import TSNE
         tsne = TSNE(
             perplexity=settings["perplexity"],
@@ -201,7 +200,7 @@ def _plane(latents: Latents, method: str, settings: dict[str, Any]) -> Plane:
 def _pca(latents: Latents) -> Plane:
     if len(latents) < 2:
         raise InputError(f"{latents.model}: PCA needs at least 2 images, not {len(latents)}")
-    with needs_explore("PCA"):
+    with needing("explore", "PCA"):
         from sklearn.decomposition import PCA
     pca = PCA(2, svd_solver="full")
     points = pca.fit_transform(latents.vectors.astype(np.float64)).astype(np.float32)
@@ -210,7 +209,7 @@ def _pca(latents: Latents) -> Plane:
 
 
 def _umap(vectors: NDArray[np.float32], settings: dict[str, Any]) -> NDArray[np.float32]:
-    with needs_explore("UMAP"), warnings.catch_warnings():
+    with needing("explore", "UMAP"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TensorFlow, which it has an optional use for
         from umap import UMAP
     umap = UMAP(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from aecodec.errors import InputError
 from aecodec.explore.figures import show
 from aecodec.figures import new_figure
+from aecodec.model.config import FAMILY as HYPERPRIOR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +83,7 @@ def sample(model: LatentModel, count: int = 16, *, seed: int = 0) -> Drawn:
     """
     if not 1 <= count <= 400:
         raise InputError(f"{count} samples are out of range: 1 to 400")
-    if model.family == "hyperprior":
+    if model.family == HYPERPRIOR:
         source = "entropy model"
     elif getattr(model.config, "variational", False):
         source = "standard normal prior"

@@ -10,7 +10,7 @@ import logging
 import math
 from dataclasses import dataclass
 
-from aecodec.measure import needs_bench
+from aecodec.errors import needing
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,11 @@ def clean(curve: Curve) -> tuple[Curve, list[str]]:
 
 
 def bd_rate(curve: Curve, anchor: Curve) -> BDRate:
-    """BD-rate of `curve` against `anchor`, both clean, interpolated by PCHIP in log rate."""
+    """BD-rate of `curve` against `anchor`, both clean, interpolated by PCHIP in log rate.
+
+    Raises:
+        MissingDependencyError: bjontegaard is not installed.
+    """
     names = (curve.codec, anchor.codec, curve.metric)
     if min(len(curve.bpp), len(anchor.bpp)) < 2:
         return BDRate(*names, None, None, None, "fewer than two points")
@@ -76,7 +80,7 @@ def bd_rate(curve: Curve, anchor: Curve) -> BDRate:
     high = min(curve.quality[-1], anchor.quality[-1])
     if low >= high:
         return BDRate(*names, None, None, None, "the curves share no quality")
-    with needs_bench():
+    with needing("bench", "BD-rate"):
         import bjontegaard
     percent = bjontegaard.bd_rate(
         anchor.bpp,

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aecodec.figures import bare, new_figure, shortened
-from aecodec.measure import needs_bench
 from aecodec.measure.evaluate import Evaluation, Measured, judge
 from aecodec.measure.evaluate_subject import Original
 from aecodec.samples import Samples, bit_depth, block_means
@@ -181,8 +180,8 @@ def _scale(rows: list[list[_Cell]]) -> tuple[float, float] | None:
 
 def _show(axes: Axes, cell: _Cell, largest: float | None, scale: tuple[float, float] | None) -> Any:
     """Draw one; gives what a colour bar is made of, None of a plain picture."""
-    with needs_bench():
-        import matplotlib as mpl
+    import matplotlib as mpl
+
     options: dict[str, Any] = {"interpolation": "nearest"}
     coloured = True
     if largest is not None:

@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from aecodec.errors import InputError
-from aecodec.measure import needs_bench
+from aecodec.errors import InputError, needing
 from aecodec.samples import Samples
 
 RGB: TypeAlias = npt.NDArray[np.uint8]
@@ -62,11 +61,15 @@ def ssim(
 
     Gaussian windows of 11 pixels that lie within the image. Of an image with invalid pixels
     the windows around valid ones count; what lies in them invalid should be equal in both.
+
+    Raises:
+        InputError: the shapes differ.
+        MissingDependencyError: scikit-image is not installed.
     """
     _same_shape(reference, image)
     if min(reference.shape[:2]) < SSIM_MIN_SIDE:
         return None
-    with needs_bench():
+    with needing("bench", "SSIM"):
         from skimage.metrics import structural_similarity
     compute: Any = structural_similarity
     _, similar = compute(
@@ -86,13 +89,19 @@ def ssim(
 
 
 def ms_ssim(reference: Samples, image: Samples, *, peak: float = 255) -> float | None:
-    """Multi-scale structural similarity, 0 to 1; None for images too small for it."""
+    """Multi-scale structural similarity, 0 to 1; None for images too small for it.
+
+    Raises:
+        InputError: the shapes differ.
+        MissingDependencyError: pytorch-msssim is not installed.
+    """
     _same_shape(reference, image)
     if min(reference.shape[:2]) < MS_SSIM_MIN_SIDE:
         return None
-    with needs_bench():
+    with needing("bench", "MS-SSIM"):
         import pytorch_msssim
-        import torch
+    import torch
+
     pair = [
         torch.from_numpy(np.atleast_3d(x).astype(np.float32)).permute(2, 0, 1).unsqueeze(0)
         for x in (reference, image)

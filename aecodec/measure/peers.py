@@ -18,6 +18,9 @@ import numpy as np
 from aecodec.errors import InputError, MissingDependencyError
 from aecodec.measure.metrics import RGB
 
+OWN = "aecodec"
+"""What `--codecs` and reports call this codec."""
+
 
 class Peer(Protocol):
     """A codec to measure."""
@@ -172,7 +175,7 @@ class Aecodec:
         effort: 0 to 9.
     """
 
-    name = "aecodec"
+    name = OWN
     settings: Sequence[float] = (1, 15, 29, 43, 57, 71, 86, 100)
     range: tuple[float, float] = (1, 100)
     whole = False
@@ -230,7 +233,7 @@ def make_peers(
             raise MissingDependencyError(
                 f"codec {name!r} is not available here: pip install 'aecodec[bench]'"
             )
-    makers: dict[str, Callable[[], Peer]] = {**PEERS, "aecodec": lambda: Aecodec(model, effort)}
+    makers: dict[str, Callable[[], Peer]] = {**PEERS, OWN: lambda: Aecodec(model, effort)}
     return [makers[name]() for name in PEERS if name in wanted]
 
 

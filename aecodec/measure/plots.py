@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aecodec import figures
 from aecodec.figures import new_figure, rate_axis, save, tidy
-from aecodec.measure import needs_bench
 from aecodec.measure.bdrate import Curve
+from aecodec.measure.peers import OWN
 from aecodec.measure.runner import METRICS
 
 MAX_BPP = 2.5
@@ -18,7 +20,7 @@ AXES = {"psnr": "RGB PSNR (dB)", "ms_ssim_db": "MS-SSIM (dB, −10 log₁₀(1 �
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 1.8, 2.5)
 
 STYLES: dict[str, tuple[str, str]] = {
-    "aecodec": (figures.VERMILION, "o"),
+    OWN: (figures.VERMILION, "o"),
     "jpeg": (figures.BLACK, "s"),
     "webp": (figures.GREEN, "^"),
     "avif-s4": (figures.BLUE, "D"),
@@ -59,7 +61,7 @@ def _panel(panel: Any, plot: Plot, metric: str) -> None:
     """One metric: measured curves, and below them the published ones, thin and grey."""
     own = {curve.codec: curve for curve in plot.curves if curve.metric == metric}
     for name, (color, marker) in styles(list(plot.labels)).items():
-        curve, strong = own[name], name == "aecodec"
+        curve, strong = own[name], name == OWN
         panel.plot(
             curve.bpp,
             curve.quality,
@@ -86,9 +88,8 @@ def _panel(panel: Any, plot: Plot, metric: str) -> None:
 
 def _axes(panel: Any, curves: Sequence[Curve], metric: str) -> None:
     """A logarithmic rate axis up to `MAX_BPP`, and a quality axis for what lies in it."""
-    with needs_bench():
-        import numpy as np
-        from matplotlib.ticker import MultipleLocator
+    from matplotlib.ticker import MultipleLocator
+
     rate_axis(panel, TICKS)
     ends = [curve for curve in curves if curve.bpp and curve.bpp[0] < MAX_BPP]
     if ends:

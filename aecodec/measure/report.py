@@ -12,13 +12,13 @@ from typing import Any
 from aecodec.errors import InputError, OutputError, cause_of
 from aecodec.jsontext import as_json
 from aecodec.measure.bdrate import BDRate, Curve, bd_rate, clean
+from aecodec.measure.peers import OWN
 from aecodec.measure.published import Published
 from aecodec.measure.runner import METRICS, Measurement, average, speed
 from aecodec.output import write_bytes
 
 FORMAT = "aecodec-bench"
 VERSION = 1
-OWN = "aecodec"
 METRIC_NAMES = {"psnr": "PSNR", "ms_ssim_db": "MS-SSIM"}
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", float, "Tensor")
 
+FAMILY = "hyperprior"
+
 QUALITY_ROWS = 8
 """Anchor rows of every per-quality table; quality runs continuously over [0, 7]."""
 

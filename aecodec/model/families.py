@@ -6,16 +6,15 @@ run folders of training. To code files use `aecodec.Codec`.
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..depth import DepthRange, range_of
@@ -26,12 +25,13 @@ from .autoencoder import Autoencoder
 from .bottleneck import BottleneckAutoencoder
 from .bottleneck_config import FAMILY as BOTTLENECK
 from .bottleneck_config import BottleneckConfig
+from .checkpoint_files import checkpoint_in, read_metadata, read_tensors, training_of
+from .config import FAMILY as HYPERPRIOR
 from .config import ModelConfig
 from .network import Network
 from .precision import find_device
 from .quantiser import Quantiser, hyper_shape
 from .weights import (
-    CHECKPOINTS,
     FORMAT,
     ModelInfo,
     data_of,
@@ -162,7 +162,7 @@ class HyperpriorModel(LatentModel):
     The synthesis runs at the highest quality, so that it keeps what the latents hold.
     """
 
-    family = "hyperprior"
+    family = HYPERPRIOR
     image_shape = None
     config: ModelConfig
     module: Autoencoder
@@ -267,9 +267,9 @@ def load_model(model: str | os.PathLike[str], device: str = "cpu") -> LatentMode
     """
     path = _find(model)
     place = find_device(device)
-    meta = _metadata(path)
+    meta = read_metadata(path)
     if "aecodec" in meta and meta.get("format") != FORMAT:
-        return _from_checkpoint(path, Path(model), meta["aecodec"], place)
+        return _from_checkpoint(path, Path(model), meta, place)
     if read_info(path).family == BOTTLENECK:
         return _bottleneck_file(path, place)
     network = Network(path, device=device, precision="float32")
@@ -282,23 +282,14 @@ def load_model(model: str | os.PathLike[str], device: str = "cpu") -> LatentMode
 
 def _find(model: str | os.PathLike[str]) -> Path:
     path = Path(model)
-    for name in CHECKPOINTS:
-        if (path / name).is_file():
-            return path / name
-    try:
+    if not path.is_dir():
         return find_model(model)
-    except UnknownModelError:
-        if not path.is_dir():
-            raise
-    raise UnknownModelError(f"{path}: neither {' nor '.join(CHECKPOINTS)} is in this folder")
-
-
-def _metadata(path: Path) -> dict[str, str]:
     try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: damaged weights file: {error}") from error
+        return checkpoint_in(path)
+    except UnknownModelError:
+        with suppress(UnknownModelError):  # any folder may be called as an installed model is
+            return find_model(model)
+        raise
 
 
 def _bottleneck_file(path: Path, device: torch.device) -> BottleneckModel:
@@ -313,30 +304,26 @@ def _bottleneck_file(path: Path, device: torch.device) -> BottleneckModel:
 
 
 def _from_checkpoint(
-    path: Path, given: Path, text: str, device: torch.device
+    path: Path, given: Path, meta: Mapping[str, str], device: torch.device
 ) -> BottleneckModel | HyperpriorModel:
     """The moving average of a checkpoint's weights; what is not averaged, as it is."""
-    try:
-        settings = json.loads(text)["config"]
-        family, shape = settings.get("family", HyperpriorModel.family), dict(settings["model"])
-        data = dict(settings.get("data") or {})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: not a usable checkpoint: {error}") from error
-    with safe_open(path, "pt") as file:
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    settings, tensors = training_of(path, meta)["config"], read_tensors(path)
     state = part(tensors, "model.") | part(tensors, "buffer.") | part(tensors, "ema.")
     info = ModelInfo(given.stem if given.is_file() else given.resolve().name, "", path)
-    if family == BOTTLENECK:
-        config = BottleneckConfig.from_dict(shape)
-        module = BottleneckAutoencoder(config)
-        _fill(module, state, path)
-        return BottleneckModel(info, config, module, data, device)
-    if family != HyperpriorModel.family:
-        raise WeightsError(f"{path}: unknown family '{family}'")
-    hyperprior = ModelConfig.from_dict(shape)
-    network = Autoencoder(hyperprior)
-    _fill(network, state, path)
-    return HyperpriorModel(info, hyperprior, network, data, device)
+    with fitting(path):
+        family, shape = settings.get("family", HYPERPRIOR), dict(settings["model"])
+        data = dict(settings.get("data") or {})
+        if family == BOTTLENECK:
+            config = BottleneckConfig.from_dict(shape)
+            module = BottleneckAutoencoder(config)
+            _fill(module, state, path)
+            return BottleneckModel(info, config, module, data, device)
+        if family != HYPERPRIOR:
+            raise WeightsError(f"unknown family '{family}'")
+        hyperprior = ModelConfig.from_dict(shape)
+        network = Autoencoder(hyperprior)
+        _fill(network, state, path)
+        return HyperpriorModel(info, hyperprior, network, data, device)
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..depth import depth_range
+from ..depth import range_of
 from ..entropy import Tables
 from ..errors import WeightsError
 from ..layout import NO_MARGINS, Header, Margins
@@ -20,7 +20,7 @@ from .precision import exact_enough, find_device, pick_precision
 from .quantiser import Quantiser
 from .scale_head import IntegerScaleHead
 from .scale_integers import check_shapes
-from .weights import as_int32, find_model, fitting, load_weights, part
+from .weights import as_int32, data_of, find_model, fitting, load_weights, part
 
 
 class Network:
@@ -48,7 +48,7 @@ class Network:
     def _build(self, tensors: dict[str, Tensor], precision: str) -> None:
         meta = self.info.meta
         self.config = ModelConfig.from_json(meta.get("config", ""))
-        self.depth = depth_range(meta)
+        self.depth = range_of(data_of(meta))
         if self.depth is not None:
             precision = exact_enough(precision)
             # for good: the setting is torch's own, and threads would take it from each other

@@ -27,6 +27,7 @@ import numpy as np
 
 from ..errors import OutputError, UnknownModelError, WeightsError, cause_of
 from ..output import write_bytes
+from .config import FAMILY as HYPERPRIOR
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("aecodec")
 
 FORMAT = "aecodec-weights-1"
-CHECKPOINTS = ("best.safetensors", "last.safetensors")
-"""Of a run folder, the first that is there is its model."""
 
 _MAX_HEADER = 1 << 20
 
@@ -64,8 +63,8 @@ class ModelInfo:
         try:
             config = json.loads(self.meta.get("config", ""))
         except ValueError:
-            return "hyperprior"  # whose reader says what is wrong
-        return str(config.get("family", "hyperprior")) if isinstance(config, dict) else "hyperprior"
+            return HYPERPRIOR  # whose reader says what is wrong
+        return str(config.get("family", HYPERPRIOR)) if isinstance(config, dict) else HYPERPRIOR
 
 
 def _folders() -> list[Path]:

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
 from ..errors import TrainingError, UnknownModelError, WeightsError
-from ..model.weights import part
+from ..model.checkpoint_files import read_metadata, read_tensors, training_of
+from ..model.weights import fitting, part
 from ..output import write_bytes
 from .ema import MovingAverage
+from .prepare import DataConfig
 
 
 def save(
@@ -63,7 +64,7 @@ def save(
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """The metadata of a checkpoint.
+    """The metadata of a checkpoint; those that are not damaged have a mapping `config`.
 
     Raises:
         UnknownModelError: there is no such file.
@@ -71,15 +72,24 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UnknownModelError(f"{path}: no such checkpoint")
+    return training_of(path, read_metadata(path))
+
+
+def data_config(path: Path, meta: Mapping[str, Any]) -> DataConfig:
+    """How the images of a run were prepared.
+
+    Args:
+        path: its checkpoint, for messages.
+        meta: as from `read_meta`.
+
+    Raises:
+        WeightsError: the section `data` of the config is malformed.
+    """
     try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("aecodec")
-        if text is None:
-            raise WeightsError(f"{path}: not a checkpoint: it holds no state of training")
-        meta = json.loads(text)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise WeightsError(f"{path}: not a usable checkpoint: {error}") from error
-    return dict(meta)
+        with fitting(path):
+            return DataConfig.from_dict(dict(meta["config"].get("data") or {}))
+    except TrainingError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def load(
@@ -95,11 +105,7 @@ def load(
         WeightsError: damaged.
         TrainingError: made by a model of another shape.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not a usable checkpoint: {error}") from error
+    tensors = read_tensors(path)
     params, state = dict(model.named_parameters()), model.state_dict()
     check_shapes(path, part(tensors, "model."), state, complete=True)
     try:

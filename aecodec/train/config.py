@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, TrainingError, cause_of
+from ..model.bottleneck_config import FAMILY as BOTTLENECK
 from ..model.bottleneck_config import BottleneckConfig
+from ..model.config import FAMILY as HYPERPRIOR
 from ..model.config import ModelConfig
 from . import toml
 from .augment import AugmentConfig
@@ -18,7 +20,6 @@ from .losses import LossConfig
 from .prepare import DataConfig
 from .sections import build, check_names, typed
 
-HYPERPRIOR, BOTTLENECK = "hyperprior", "bottleneck"
 FAMILIES = (HYPERPRIOR, BOTTLENECK)
 OPTIMISERS = ("muon", "adamw", "adam", "sgd", "lion")
 SCHEDULES = ("cosine", "constant", "step", "plateau")

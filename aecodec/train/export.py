@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,6 +20,7 @@ from ..imagefiles import find_images
 from ..layout import QUALITY_STEPS, STRIDE
 from ..model.autoencoder import Autoencoder
 from ..model.bottleneck_config import FAMILY as BOTTLENECK
+from ..model.checkpoint_files import checkpoint_in, read_tensors
 from ..model.config import QUALITY_ROWS, ModelConfig
 from ..model.quantiser import Quantiser
 from ..model.scale_head import IntegerScaleHead
@@ -98,7 +98,7 @@ def export(
     """Write release weights from the moving average of a checkpoint, of whatever family.
 
     Args:
-        run: a checkpoint, or a run folder with `last.safetensors`.
+        run: a checkpoint, or a run folder: `best.safetensors`, else `last.safetensors`.
         images: the folder it was trained on; only training images are used for the tables.
         target: the weights file to write.
         description: one line for `aecodec models`.
@@ -113,21 +113,23 @@ def export(
         OutputError: the file cannot be written, or is not called .safetensors.
     """
     check_target(target)
-    path = run / "last.safetensors" if run.is_dir() else run
+    path = checkpoint_in(run)
     meta = checkpoint.read_meta(path)
     if meta["config"].get("family") == BOTTLENECK:
         if deadzone or refined:
             raise InputError(f"{run}: the family {BOTTLENECK} has no deadzone and no efforts")
         return export_bottleneck(run, images, target, description=description, count=count)
     network, integers = _rounded(path, meta)
-    data = DataConfig.from_dict(dict(meta["config"].get("data", {})))
-    paths, _ = split_by_name(find_images(images), float(meta["config"]["validation_fraction"]))
+    data = checkpoint.data_config(path, meta)
+    with fitting(path):
+        fraction = float(meta["config"]["validation_fraction"])
+        training = {k: meta[k] for k in ("step", "patches", "elapsed", "config")}
+    paths, _ = split_by_name(find_images(images), fraction)
     paths = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))]
     head = IntegerScaleHead(integers, torch.device("cpu"))
     with naming(str(images)):
         counts = count_symbols(network, head, paths[: count or IMAGES], deadzone, data)
     tensors = _tensors(network, integers, counts)
-    training = {k: meta[k] for k in ("step", "patches", "elapsed", "config")}
     about = {
         "config": network.config.to_json(),
         "data": json.dumps(dataclasses.asdict(data), sort_keys=True),
@@ -152,9 +154,7 @@ def _rounded(path: Path, meta: dict[str, Any]) -> tuple[Autoencoder, dict[str, T
     Raises:
         WeightsError: they do not fit their config.
     """
-    with safe_open(path, "pt") as file:
-        names = [k for k in file.keys() if k.startswith("ema.")]  # noqa: SIM118
-        state = {k[len("ema.") :]: file.get_tensor(k).half().float() for k in names}
+    state = {k: v.half().float() for k, v in read_tensors(path, "ema.").items()}
     with fitting(path):
         network = Autoencoder(ModelConfig.from_dict(dict(meta["config"]["model"])))
         network.load_state_dict(state)

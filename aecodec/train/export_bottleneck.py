@@ -79,7 +79,7 @@ def export_bottleneck(
     found = load_model(run)
     meta = checkpoint.read_meta(found.info.path)
     assert isinstance(found, BottleneckModel)  # `export` has looked
-    data = DataConfig.from_dict(found.data)
+    data = checkpoint.data_config(found.info.path, meta)
     # rounded to half precision first, so that the tables fit what will be run
     state = _rounded(found.module)
     found.module.load_state_dict(state)

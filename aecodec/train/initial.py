@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..errors import UnknownModelError, WeightsError
+from ..errors import UnknownModelError
 from ..model.autoencoder import Autoencoder
+from ..model.checkpoint_files import checkpoint_in, read_tensors
 from ..model.scale_integers import dequantise
-from ..model.weights import CHECKPOINTS, part
+from ..model.weights import part
 from .checkpoint import check_shapes
 
 log = logging.getLogger(__name__)
@@ -35,16 +35,10 @@ def load_initial(path: Path, model: nn.Module) -> list[str]:
         WeightsError: it is neither, or damaged.
         TrainingError: its tensors do not fit the model.
     """
-    path = next((path / name for name in CHECKPOINTS if (path / name).is_file()), path)
-    if path.is_dir():
-        raise UnknownModelError(f"{path}: neither {' nor '.join(CHECKPOINTS)} is in this folder")
+    path = checkpoint_in(path)
     if not path.is_file():
         raise UnknownModelError(f"{path}: no such weights file")
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not a usable weights file: {error}") from error
+    tensors = read_tensors(path)
     state = part(tensors, "ema.")
     if not state:
         state = part(tensors, "net.")

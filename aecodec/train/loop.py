@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..errors import TrainingError
 from ..model.precision import find_device
+from ..model.weights import fitting
 from . import checkpoint
 from .board import Board, watching
 from .config import TrainConfig
@@ -132,21 +133,23 @@ class Trainer:
         Raises:
             ModelError: not a checkpoint.
             TrainingError: one of another model or optimiser.
+            InputError: the metrics of the run are damaged.
         """
         meta = checkpoint.read_meta(path)
-        before = meta.get("config", {}).get("optimiser", "muon")
+        before = meta["config"].get("optimiser", "muon")
         if before != self.config.optimiser:
             raise TrainingError(
                 f"{path}: was made with the optimiser {before}, not {self.config.optimiser}"
             )
         checkpoint.load(path, self.model, self.ema, self.optimisers, self.task.generator)
-        self.step, self.elapsed = int(meta["step"]), float(meta["elapsed"])
-        self.course = Course(**meta.get("course", {}))
+        with fitting(path):
+            self.step, self.elapsed = int(meta["step"]), float(meta["elapsed"])
+            self.course = Course(**meta.get("course", {}))
         self.network = self.world.wrap(self.model)
         self.task.separate(self.step)
         if self.world.first:
             self.folder.rewind(self.step)
-        self.validated = max((int(r.get("step", 0)) for r in self.folder.records()), default=-1)
+        self.validated = max((r.get("step", 0) for r in self.folder.records()), default=-1)
 
     def save(self, path: Path | None = None) -> Path:
         """Write a checkpoint; `last.safetensors` if no other is named.

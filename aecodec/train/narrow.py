@@ -23,11 +23,12 @@ from torch.overrides import TorchFunctionMode
 from ..errors import TrainingError, naming
 from ..imagefiles import find_images
 from ..model.autoencoder import Autoencoder
+from ..model.config import FAMILY as HYPERPRIOR
 from ..model.config import QUALITY_ROWS, ModelConfig
 from ..model.hyperprior import ContextPass
 from ..model.weights import check_target, fitting, read_info
 from ..output import write_bytes
-from .config import HYPERPRIOR, TrainConfig
+from .config import TrainConfig
 from .initial import load_initial
 from .patches import PatchSource, split_by_name
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError, cause_of
+from ..errors import InputError, OutputError, cause_of
 from ..output import UNFINISHED, write_bytes
+
+log = logging.getLogger(__name__)
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\.safetensors")
 
@@ -87,22 +90,61 @@ class RunFolder:
             raise OutputError(f"{self.metrics}: {cause_of(error)}") from error
 
     def records(self) -> list[dict[str, Any]]:
-        """The metrics, without lines that an interrupted writer left unfinished."""
-        if not self.metrics.exists():
-            return []
-        found = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(dict(json.loads(line)))
-            except ValueError:
-                continue
-        return found
+        """The metrics; none if nothing was validated yet.
+
+        Raises:
+            InputError: as `read_metrics`.
+        """
+        return read_metrics(self.metrics) if self.metrics.exists() else []
 
     def rewind(self, step: int) -> None:
-        """Forget metrics of steps after this one: they will be made again."""
+        """Forget metrics of steps after this one: they will be made again.
+
+        Raises:
+            InputError: as `read_metrics`; nothing is forgotten then.
+            OutputError: they cannot be written.
+        """
         kept = [one for one in self.records() if one.get("step", 0) <= step]
         if self.metrics.exists():
             write_text(self.metrics, "".join(json.dumps(one) + "\n" for one in kept))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The metrics of a run: an object a validation, whose `step`, if it has one, is an int.
+
+    A last line that is damaged is left out with a warning: a killed run may leave half of it,
+    and a run that goes on may be writing it.
+
+    Args:
+        path: the `metrics.jsonl`.
+
+    Raises:
+        InputError: it cannot be read, or another line is damaged.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: {cause_of(error)}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(_metrics_of(line))
+        except (ValueError, RecursionError) as error:
+            if number < len(lines):
+                raise InputError(f"{path}: line {number} is damaged: {error}") from error
+            log.warning("%s: line %d is cut off and left out", path, number)
+    return found
+
+
+def _metrics_of(line: bytes) -> dict[str, Any]:
+    row = json.loads(line.decode("utf-8"))
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    if not isinstance(row.get("step", 0), int):
+        raise ValueError("its step is not a whole number")
+    return row
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import HYPERPRIOR, TrainConfig
+from ...model.config import FAMILY as HYPERPRIOR
+from ..config import TrainConfig
 from ..distributed import World
 from .base import Task
 
