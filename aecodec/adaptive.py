@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .entropy import PRECISION, RunReader, RunWriter
+from aecodec.entropy import PRECISION, RunReader, RunWriter
 
 Ints = NDArray[np.int64]
 

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .model.quantiser import Conditions, integers
-from .objective import Objective
+from aecodec.model.quantiser import Conditions, integers
+from aecodec.objective import Objective
 
 _LEARNING_RATES = (0.14, 0.12)  # of Adam for gained y and for z, in many steps
 _FALL = 0.9  # of the learning rate, on the way

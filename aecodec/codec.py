@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import alpha, decoder, depthcoding, depthplane, reading, tiles
-from .container import (
+from aecodec import alpha, decoder, depthcoding, depthplane, reading, tiles
+from aecodec.container import (
     DEFAULT_LIMITS,
     AecFile,
     ColourMode,
@@ -23,19 +23,19 @@ from .container import (
     parse,
     salvaged,
 )
-from .depthcoding import DepthEncoding
-from .encoder import Encoding
-from .errors import FormatError, InputError, ModelMismatchError, naming, prefix
-from .layout import ALPHA, DEPTH, NO_PLANES, PREVIEW, PREVIEW_SCALE, Rect
-from .model.precision import undisturbed
-from .model.quantiser import Symbols
-from .model.vector_network import open_network
-from .parallel import Workers
-from .preview import PREVIEW_QUALITY, stored_preview
-from .progress import Progress, Tally
-from .rate import Aim
-from .refine import SOFTNESS, check_effort
-from .samples import Samples, as_array, bit_depth, colour, dtype, has_alpha, reduced, upright
+from aecodec.depthcoding import DepthEncoding
+from aecodec.encoder import Encoding
+from aecodec.errors import FormatError, InputError, ModelMismatchError, naming, prefix
+from aecodec.layout import ALPHA, DEPTH, NO_PLANES, PREVIEW, PREVIEW_SCALE, Rect
+from aecodec.model.precision import undisturbed
+from aecodec.model.quantiser import Symbols
+from aecodec.model.vector_network import open_network
+from aecodec.parallel import Workers
+from aecodec.preview import PREVIEW_QUALITY, stored_preview
+from aecodec.progress import Progress, Tally
+from aecodec.rate import Aim
+from aecodec.refine import SOFTNESS, check_effort
+from aecodec.samples import Samples, as_array, bit_depth, colour, dtype, has_alpha, reduced, upright
 
 _Source = Callable[[Workers, int], torch.Tensor | None]
 """Threads, and the number of a chunk -> its ŷ, None if it is lost."""

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from . import tiles
-from .container import ColourMode, Header, chunk_grid
-from .layout import Rect
-from .model.vector_network import AnyNetwork
-from .parallel import Workers
-from .samples import Samples, dtype
-from .tiles import Window
+from aecodec import tiles
+from aecodec.container import ColourMode, Header, chunk_grid
+from aecodec.layout import Rect
+from aecodec.model.vector_network import AnyNetwork
+from aecodec.parallel import Workers
+from aecodec.samples import Samples, dtype
+from aecodec.tiles import Window
 
 Source = Callable[[int], torch.Tensor | None]
 """Number of a chunk -> its ŷ (C, h, w), None if it is lost. Called from several threads."""

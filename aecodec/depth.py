@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .alpha import fill
-from .errors import UnsupportedImageError, WeightsError
-from .samples import NAMES, Samples, bit_depth, mode_name
+from aecodec.alpha import fill
+from aecodec.errors import UnsupportedImageError, WeightsError
+from aecodec.samples import NAMES, Samples, bit_depth, mode_name
 
 LARGEST = 65535
 """The largest depth, in millimetres."""

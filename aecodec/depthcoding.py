@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import decoder, depthplane, reading, tiles
-from .container import AecFile, Chunk, chunk_grid
-from .depth import check_depth, filled, readings
-from .depthplane import DepthPlane, Kind, PlaneWriter
-from .encoder import Encoding
-from .entropy import symbols_crc
-from .errors import FormatError, InputError
-from .layout import DEPTH_MARGIN, PREVIEW_SCALE, QUALITY_MAX, Rect
-from .model.network import Network
-from .model.vector_network import AnyNetwork
-from .rate import Aim
-from .samples import Samples, reduced
+from aecodec import decoder, depthplane, reading, tiles
+from aecodec.container import AecFile, Chunk, chunk_grid
+from aecodec.depth import check_depth, filled, readings
+from aecodec.depthplane import DepthPlane, Kind, PlaneWriter
+from aecodec.encoder import Encoding
+from aecodec.entropy import symbols_crc
+from aecodec.errors import FormatError, InputError
+from aecodec.layout import DEPTH_MARGIN, PREVIEW_SCALE, QUALITY_MAX, Rect
+from aecodec.model.network import Network
+from aecodec.model.vector_network import AnyNetwork
+from aecodec.rate import Aim
+from aecodec.samples import Samples, reduced
 
 log = logging.getLogger("aecodec")
 

@@ -14,11 +14,11 @@ from enum import IntEnum
 
 import numpy as np
 
-from .adaptive import Coder, Decoder, Encoder, Ints
-from .depth import LARGEST, readings
-from .errors import FormatError
-from .interlace import Bools, code_bits, code_differences, code_integers, integer_model
-from .samples import Samples
+from aecodec.adaptive import Coder, Decoder, Encoder, Ints
+from aecodec.depth import LARGEST, readings
+from aecodec.errors import FormatError
+from aecodec.interlace import Bools, code_bits, code_differences, code_integers, integer_model
+from aecodec.samples import Samples
 
 
 class Kind(IntEnum):

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import alpha, decoder, tiles
-from .container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
-from .entropy import encode_chunk, symbols_crc
-from .layout import NO_MARGINS, Rect
-from .model.network import Network
-from .model.quantiser import Symbols
-from .model.vector_network import AnyNetwork
-from .objective import Scene
-from .parallel import Workers
-from .progress import Progress, Tally
-from .rate import Aim, prior_row
-from .refine import lowered, refine, steps
-from .samples import Samples
-from .tiles import Window
+from aecodec import alpha, decoder, tiles
+from aecodec.container import AecFile, Chunk, Header, Metadata, chunk_grid, serialise
+from aecodec.entropy import encode_chunk, symbols_crc
+from aecodec.layout import NO_MARGINS, Rect
+from aecodec.model.network import Network
+from aecodec.model.quantiser import Symbols
+from aecodec.model.vector_network import AnyNetwork
+from aecodec.objective import Scene
+from aecodec.parallel import Workers
+from aecodec.progress import Progress, Tally
+from aecodec.rate import Aim, prior_row
+from aecodec.refine import lowered, refine, steps
+from aecodec.samples import Samples
+from aecodec.tiles import Window
 
 
 class Encoding:

@@ -19,7 +19,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FormatError, InputError, WeightsError
+from aecodec.errors import FormatError, InputError, WeightsError
 
 PRECISION = 24
 """Frequencies of a table sum to 2**24."""

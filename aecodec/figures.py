@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import needing
-from .output import write_bytes
+from aecodec.errors import needing
+from aecodec.output import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .model.quantiser import Symbols
-from .objective import Objective
+from aecodec.model.quantiser import Symbols
+from aecodec.objective import Objective
 
 _MOVED_AT_ONCE = 0.8  # of the residuals whose move pays; a few wait, as they may interact
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import InputError
-from .pixels import image_endings
+from aecodec.errors import InputError
+from aecodec.pixels import image_endings
 
 
 def find_images(folder: Path, *, below: bool = True) -> list[Path]:

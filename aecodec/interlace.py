@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .adaptive import Adaptive, Coder, Ints
-from .errors import FormatError
+from aecodec.adaptive import Adaptive, Coder, Ints
+from aecodec.errors import FormatError
 
 Bools = NDArray[np.bool_]
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .depth import check_depth, filled
-from .errors import naming
-from .pixels import read_image
-from .samples import Samples, bit_depth, colour, dtype
+from aecodec.depth import check_depth, filled
+from aecodec.errors import naming
+from aecodec.pixels import read_image
+from aecodec.samples import Samples, bit_depth, colour, dtype
 
 if TYPE_CHECKING:
-    from .model.families import LatentModel
-    from .train.prepare import DataConfig
+    from aecodec.model.families import LatentModel
+    from aecodec.train.prepare import DataConfig
 
 
 class ModelImages:
@@ -41,7 +41,7 @@ class ModelImages:
     @cached_property
     def data(self) -> DataConfig | None:
         """How images were prepared in training; None for a hyperprior that does not say."""
-        from .train.prepare import DataConfig
+        from aecodec.train.prepare import DataConfig
 
         model = self._model
         values: dict[str, Any] = dict(model.data)
@@ -65,7 +65,7 @@ class ModelImages:
             InputError: it cannot be read, or is not of the kind that the model takes.
         """
         if self.prepared:
-            from .train.prepare import load
+            from aecodec.train.prepare import load
 
             assert self.data is not None
             return load(path, self.data)
@@ -83,7 +83,7 @@ class ModelImages:
             (1, 1, H, W) bool.
         """
         if self.prepared:
-            from .train.prepare import prepare
+            from aecodec.train.prepare import prepare
 
             assert self.data is not None
             x, valid = prepare(samples, self.data)
@@ -115,7 +115,7 @@ class ModelImages:
             (H, W) or (H, W, 3), `uint8` or `uint16`.
         """
         if self.prepared:
-            from .train.prepare import to_samples
+            from aecodec.train.prepare import to_samples
 
             assert self.data is not None
             return to_samples(x, self.data)

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import tiles
-from .entropy import PRECISION, Tables
-from .layout import QUALITY_MAX, QUALITY_STEPS, STRIDE, Rect, softened
-from .model.config import ModelConfig
-from .model.network import Network
-from .rate import prior_row
-from .samples import Samples
+from aecodec import tiles
+from aecodec.entropy import PRECISION, Tables
+from aecodec.layout import QUALITY_MAX, QUALITY_STEPS, STRIDE, Rect, softened
+from aecodec.model.config import ModelConfig
+from aecodec.model.network import Network
+from aecodec.rate import prior_row
+from aecodec.samples import Samples
 
 _EMPHASIS = 1.6
 """Weight of the error at the lowest quality, against what λ gives it; 1 at the highest.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .errors import InputError
+from aecodec.errors import InputError
 
 T = TypeVar("T")
 R = TypeVar("R")

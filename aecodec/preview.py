@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .container import AecFile, parse
-from .errors import FormatError
-from .layout import DEFAULT_LIMITS, PREVIEW, PREVIEW_SCALE
-from .metadata import first
+from aecodec.container import AecFile, parse
+from aecodec.errors import FormatError
+from aecodec.layout import DEFAULT_LIMITS, PREVIEW, PREVIEW_SCALE
+from aecodec.metadata import first
 
 PREVIEW_QUALITY = 50.0
 """Previews of photographs of 500 pixels a side come out at about 30 dB."""

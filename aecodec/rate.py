@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any
 
-from .errors import InputError
-from .layout import DEPTH_MARGIN, MAX_ERROR, QUALITY_MAX, QUALITY_STEPS
+from aecodec.errors import InputError
+from aecodec.layout import DEPTH_MARGIN, MAX_ERROR, QUALITY_MAX, QUALITY_STEPS
 
 DEFAULT_QUALITY = 75.0
 

@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import tiles
-from .container import AecFile, Chunk, chunk_grid
-from .entropy import ChunkDecoder, symbols_crc
-from .errors import ChecksumError, in_chunk
-from .layout import DEPTH
-from .model.network import Network
-from .model.quantiser import Symbols, hyper_shape
-from .model.vector_network import AnyNetwork, VectorNetwork
-from .parallel import Workers
-from .rate import prior_row
+from aecodec import tiles
+from aecodec.container import AecFile, Chunk, chunk_grid
+from aecodec.entropy import ChunkDecoder, symbols_crc
+from aecodec.errors import ChecksumError, in_chunk
+from aecodec.layout import DEPTH
+from aecodec.model.network import Network
+from aecodec.model.quantiser import Symbols, hyper_shape
+from aecodec.model.vector_network import AnyNetwork, VectorNetwork
+from aecodec.parallel import Workers
+from aecodec.rate import prior_row
 
 
 def read_symbols(network: AnyNetwork, file: AecFile, number: int) -> Symbols:

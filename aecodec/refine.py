@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .annealing import anneal
-from .errors import InputError
-from .greedy import round_greedily
-from .layout import QUALITY_MAX
-from .model.network import Network
-from .model.quantiser import Symbols
-from .objective import Objective, Scene
-from .samples import Samples
+from aecodec.annealing import anneal
+from aecodec.errors import InputError
+from aecodec.greedy import round_greedily
+from aecodec.layout import QUALITY_MAX
+from aecodec.model.network import Network
+from aecodec.model.quantiser import Symbols
+from aecodec.objective import Objective, Scene
+from aecodec.samples import Samples
 
 GREEDY_STEPS = (0, 1, 2, 4, 1, 1, 2, 2, 2, 12)
 """Passes of greedy rounding of each effort, 0 to 9."""

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from .errors import InputError, in_chunk
-from .layout import STRIDE, AecFile, Header, Margins, Rect, chunk_grid, grid_shape
-from .samples import Samples
+from aecodec.errors import InputError, in_chunk
+from aecodec.layout import STRIDE, AecFile, Header, Margins, Rect, chunk_grid, grid_shape
+from aecodec.samples import Samples
 
 _Plane = TypeVar("_Plane")
 

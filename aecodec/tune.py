@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AecError, MissingDependencyError, TrainingError, needing, one_line
-from .train.config import TrainConfig
-from .tune_space import Parameter, apply, metrics, parameters
-from .tune_study import (
+from aecodec.errors import AecError, MissingDependencyError, TrainingError, needing, one_line
+from aecodec.train.config import TrainConfig
+from aecodec.tune_space import Parameter, apply, metrics, parameters
+from aecodec.tune_study import (
     PRUNERS,
     best_trial,
     higher_is_better,
@@ -100,9 +100,9 @@ def tune(
     """
     with needing("tune", "tuning"):
         import optuna
-    from .imagefiles import find_images
-    from .model.precision import find_device
-    from .tune_report import write_report
+    from aecodec.imagefiles import find_images
+    from aecodec.model.precision import find_device
+    from aecodec.tune_report import write_report
 
     prefix = ""
     if not isinstance(config, TrainConfig):
@@ -222,7 +222,7 @@ class _Search:
 
     def _train(self, trial: optuna.Trial, validated: Any) -> bool:
         """Train with the values of a trial; gives whether nobody interrupted it."""
-        from .train.run import train
+        from aecodec.train.run import train
 
         values = {one.key: one.suggest(trial) for one in self.space}
         run = trial_folder(self.out, trial.number)

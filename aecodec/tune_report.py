@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .figures import COLOURS, new_figure, save, tidy
-from .jsontext import as_json
-from .output import write_bytes
-from .train.config import TrainConfig
-from .tune_space import Parameter, apply
-from .tune_study import best_trial
+from aecodec.figures import COLOURS, new_figure, save, tidy
+from aecodec.jsontext import as_json
+from aecodec.output import write_bytes
+from aecodec.train.config import TrainConfig
+from aecodec.tune_space import Parameter, apply
+from aecodec.tune_study import best_trial
 
 if TYPE_CHECKING:
     import optuna

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import AecError, TrainingError
-from .train.config import TrainConfig
+from aecodec.errors import AecError, TrainingError
+from aecodec.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -109,7 +109,7 @@ def apply(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
 
 def metrics(config: TrainConfig, space: Sequence[Parameter]) -> list[str]:
     """What validations measure with some of the values of a search space."""
-    from .train.tasks import metrics as measured
+    from aecodec.train.tasks import metrics as measured
 
     found = dict.fromkeys(measured(config))
     for one in space:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import AecError, OutputError, TrainingError, cause_of
-from .train.config import TrainConfig
+from aecodec.errors import AecError, OutputError, TrainingError, cause_of
+from aecodec.train.config import TrainConfig
 
 if TYPE_CHECKING:
     import optuna

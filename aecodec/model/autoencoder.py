@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .blocks import QualityGain
-from .config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
-from .hyperprior import (
+from aecodec.model.blocks import QualityGain
+from aecodec.model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
+from aecodec.model.hyperprior import (
     ContextPass,
     HyperAnalysis,
     HyperPrior,
@@ -19,10 +19,15 @@ from .hyperprior import (
     ScaleHead,
     magnitude_level,
 )
-from .likelihood import gaussian_bits
-from .passes import pass_index
-from .rounding import round_ste, round_towards_zero, straight_through, thresholds_by_index
-from .transforms import Analysis, Synthesis
+from aecodec.model.likelihood import gaussian_bits
+from aecodec.model.passes import pass_index
+from aecodec.model.rounding import (
+    round_ste,
+    round_towards_zero,
+    straight_through,
+    thresholds_by_index,
+)
+from aecodec.model.transforms import Analysis, Synthesis
 
 
 @dataclass

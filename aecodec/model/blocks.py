@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import QUALITY_ROWS
+from aecodec.model.config import QUALITY_ROWS
 
 
 class ResidualBlock(nn.Module):

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError, ModelError
-from .bottleneck_config import BottleneckConfig
-from .vector_blocks import (
+from aecodec.errors import InputError, ModelError
+from aecodec.model.bottleneck_config import BottleneckConfig
+from aecodec.model.vector_blocks import (
     SLOPE,
     SelfAttention,
     activated,

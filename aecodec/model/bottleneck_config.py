@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import WeightsError
+from aecodec.errors import WeightsError
 
 FAMILY = "bottleneck"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..errors import UnknownModelError, WeightsError
+from aecodec.errors import UnknownModelError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import WeightsError
+from aecodec.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,21 +17,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..depth import DepthRange, range_of
-from ..errors import InputError, ModelError, UnknownModelError, WeightsError
-from ..layout import QUALITY_STEPS, STRIDE
-from ..rate import prior_row, quality_index
-from .autoencoder import Autoencoder
-from .bottleneck import BottleneckAutoencoder
-from .bottleneck_config import FAMILY as BOTTLENECK
-from .bottleneck_config import BottleneckConfig
-from .checkpoint_files import checkpoint_in, read_metadata, read_tensors, training_of
-from .config import FAMILY as HYPERPRIOR
-from .config import ModelConfig
-from .network import Network
-from .precision import find_device
-from .quantiser import Quantiser, hyper_shape
-from .weights import (
+from aecodec.depth import DepthRange, range_of
+from aecodec.errors import InputError, ModelError, UnknownModelError, WeightsError
+from aecodec.layout import QUALITY_STEPS, STRIDE
+from aecodec.model.autoencoder import Autoencoder
+from aecodec.model.bottleneck import BottleneckAutoencoder
+from aecodec.model.bottleneck_config import FAMILY as BOTTLENECK
+from aecodec.model.bottleneck_config import BottleneckConfig
+from aecodec.model.checkpoint_files import checkpoint_in, read_metadata, read_tensors, training_of
+from aecodec.model.config import FAMILY as HYPERPRIOR
+from aecodec.model.config import ModelConfig
+from aecodec.model.network import Network
+from aecodec.model.precision import find_device
+from aecodec.model.quantiser import Quantiser, hyper_shape
+from aecodec.model.weights import (
     FORMAT,
     ModelInfo,
     data_of,
@@ -41,6 +40,7 @@ from .weights import (
     part,
     read_info,
 )
+from aecodec.rate import prior_row, quality_index
 
 
 class LatentModel(ABC):

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import QualityBias, ResidualBlock, blocks, interpolate_rows
-from .config import QUALITY_ROWS, ModelConfig
+from aecodec.model.blocks import QualityBias, ResidualBlock, blocks, interpolate_rows
+from aecodec.model.config import QUALITY_ROWS, ModelConfig
 
 _BOUND = 127  # of activations of the scale head, in training
 

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder
-from .blocks import ResidualBlock, interpolate_rows
-from .hyperprior import ContextPass, HyperSynthesis
-from .passes import from_cells, slots_of, to_cells
+from aecodec.model.autoencoder import Autoencoder
+from aecodec.model.blocks import ResidualBlock, interpolate_rows
+from aecodec.model.hyperprior import ContextPass, HyperSynthesis
+from aecodec.model.passes import from_cells, slots_of, to_cells
 
 
 class Means:

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..depth import range_of
-from ..entropy import Tables
-from ..errors import WeightsError
-from ..layout import NO_MARGINS, Header, Margins
-from ..samples import Samples, dtype
-from .autoencoder import Autoencoder
-from .config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
-from .precision import exact_enough, find_device, pick_precision
-from .quantiser import Quantiser
-from .scale_head import IntegerScaleHead
-from .scale_integers import check_shapes
-from .weights import as_int32, data_of, find_model, fitting, load_weights, part
+from aecodec.depth import range_of
+from aecodec.entropy import Tables
+from aecodec.errors import WeightsError
+from aecodec.layout import NO_MARGINS, Header, Margins
+from aecodec.model.autoencoder import Autoencoder
+from aecodec.model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
+from aecodec.model.precision import exact_enough, find_device, pick_precision
+from aecodec.model.quantiser import Quantiser
+from aecodec.model.scale_head import IntegerScaleHead
+from aecodec.model.scale_integers import check_shapes
+from aecodec.model.weights import as_int32, data_of, find_model, fitting, load_weights, part
+from aecodec.samples import Samples, dtype
 
 
 class Network:

@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..layout import QUALITY_STEPS
-from ..parallel import Beside, at_once
-from .autoencoder import Autoencoder
-from .hyperprior import HYPER_STRIDE
-from .means import Means
-from .passes import Passes, passes_of, slots
-from .relaxed import RelaxedScaleHead
-from .rounding import round_towards_zero, thresholds_by_index
-from .scale_head import ChunkScales, IntegerScaleHead
+from aecodec.layout import QUALITY_STEPS
+from aecodec.model.autoencoder import Autoencoder
+from aecodec.model.hyperprior import HYPER_STRIDE
+from aecodec.model.means import Means
+from aecodec.model.passes import Passes, passes_of, slots
+from aecodec.model.relaxed import RelaxedScaleHead
+from aecodec.model.rounding import round_towards_zero, thresholds_by_index
+from aecodec.model.scale_head import ChunkScales, IntegerScaleHead
+from aecodec.parallel import Beside, at_once
 
 _LOW_QUALITY = QUALITY_STEPS // 2  # under it rounding grows stronger
 _LOW_EXTRA = 2 / 3  # up to so much, as a share of its strength

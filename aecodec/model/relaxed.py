@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layout import QUALITY_STEPS
-from .blocks import interpolate_rows
-from .config import SCALE_LEVELS
-from .hyperprior import magnitude_level
-from .passes import Passes, from_cells, passes_of, slots, slots_of, to_cells
-from .rounding import straight_through
-from .scale_head import columns
-from .scale_integers import coding_passes, fixed_point, real
+from aecodec.layout import QUALITY_STEPS
+from aecodec.model.blocks import interpolate_rows
+from aecodec.model.config import SCALE_LEVELS
+from aecodec.model.hyperprior import magnitude_level
+from aecodec.model.passes import Passes, from_cells, passes_of, slots, slots_of, to_cells
+from aecodec.model.rounding import straight_through
+from aecodec.model.scale_head import columns
+from aecodec.model.scale_integers import coding_passes, fixed_point, real
 
 
 class RelaxedScaleHead:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .config import SCALE_LEVELS, ModelConfig
+from aecodec.model.config import SCALE_LEVELS, ModelConfig
 
 
 def straight_through(x: Tensor, rounded: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import WeightsError
-from ..rate import mixed_row
-from .blocks import spread
-from .config import SCALE_LEVELS
-from .passes import from_cells, passes_of, slots, slots_of, to_cells
-from .scale_integers import FixedPoint, coding_passes, fixed_point, largest_sum
+from aecodec.errors import WeightsError
+from aecodec.model.blocks import spread
+from aecodec.model.config import SCALE_LEVELS
+from aecodec.model.passes import from_cells, passes_of, slots, slots_of, to_cells
+from aecodec.model.scale_integers import FixedPoint, coding_passes, fixed_point, largest_sum
+from aecodec.rate import mixed_row
 
 _FLOAT32_LIMIT, _FLOAT64_LIMIT = 2**24, 2**53
 _PROBE = 4095  # its square fits float32 exactly; bfloat16 and TF32 would round both

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import WeightsError
-from .config import QUALITY_ROWS, ModelConfig
-from .hyperprior import ScaleContext, ScaleHead
+from aecodec.errors import WeightsError
+from aecodec.model.config import QUALITY_ROWS, ModelConfig
+from aecodec.model.hyperprior import ScaleContext, ScaleHead
 
 _MAX_LEVEL = 10  # `magnitude_level` of 1023 and above
 _LAYERS = 3

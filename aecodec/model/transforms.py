@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layout import NO_MARGINS, STRIDE, Margins
-from .blocks import QualityGain, blocks, spread
-from .config import QUALITY_ROWS, ModelConfig
+from aecodec.layout import NO_MARGINS, STRIDE, Margins
+from aecodec.model.blocks import QualityGain, blocks, spread
+from aecodec.model.config import QUALITY_ROWS, ModelConfig
 
 CHROMA_WEIGHT = 2.6
 """How many times a chroma frequency counts when the lowest frequencies are chosen."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bottleneck_config import BottleneckConfig
+from aecodec.model.bottleneck_config import BottleneckConfig
 
 SLOPE = 0.1
 """Of LeakyReLU below zero."""

@@ -13,18 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..depth import DepthRange
-from ..entropy import Tables
-from ..errors import InputError, ModelError, UnsupportedImageError, WeightsError
-from ..layout import NO_MARGINS, ColourMode, Header, Margins
-from ..samples import Samples, reduced
-from .bottleneck import BottleneckAutoencoder
-from .bottleneck_config import FAMILY, BottleneckConfig
-from .config import QUALITY_ROWS
-from .network import Network, check_tables, samples_of
-from .precision import find_device, pick_precision
-from .vector_quantiser import VectorQuantiser
-from .weights import (
+from aecodec.depth import DepthRange
+from aecodec.entropy import Tables
+from aecodec.errors import InputError, ModelError, UnsupportedImageError, WeightsError
+from aecodec.layout import NO_MARGINS, ColourMode, Header, Margins
+from aecodec.model.bottleneck import BottleneckAutoencoder
+from aecodec.model.bottleneck_config import FAMILY, BottleneckConfig
+from aecodec.model.config import QUALITY_ROWS
+from aecodec.model.network import Network, check_tables, samples_of
+from aecodec.model.precision import find_device, pick_precision
+from aecodec.model.vector_quantiser import VectorQuantiser
+from aecodec.model.weights import (
     ModelInfo,
     as_int32,
     data_of,
@@ -34,6 +33,7 @@ from .weights import (
     part,
     read_info,
 )
+from aecodec.samples import Samples, reduced
 
 
 class VectorNetwork:

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..entropy import ChunkDecoder
-from ..layout import QUALITY_STEPS
-from ..parallel import Beside, at_once
-from ..rate import mixed_row, rows_around
-from .config import QUALITY_ROWS, SCALE_LEVELS
-from .quantiser import Symbols
+from aecodec.entropy import ChunkDecoder
+from aecodec.layout import QUALITY_STEPS
+from aecodec.model.config import QUALITY_ROWS, SCALE_LEVELS
+from aecodec.model.quantiser import Symbols
+from aecodec.parallel import Beside, at_once
+from aecodec.rate import mixed_row, rows_around
 
 _MAX = 2.0**24
 """More than entropy coding takes, which then says so."""

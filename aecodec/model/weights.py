@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OutputError, UnknownModelError, WeightsError, cause_of
-from ..output import write_bytes
-from .config import FAMILY as HYPERPRIOR
+from aecodec.errors import OutputError, UnknownModelError, WeightsError, cause_of
+from aecodec.model.config import FAMILY as HYPERPRIOR
+from aecodec.output import write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -220,7 +220,7 @@ def fitting(path: Path) -> Iterator[None]:
     Raises:
         WeightsError: whatever building it raises, but for a lack of memory.
     """
-    from .precision import is_lack_of_memory
+    from aecodec.model.precision import is_lack_of_memory
 
     try:
         yield

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .run import Result as Result
-    from .run import train as train
+    from aecodec.train.run import Result as Result
+    from aecodec.train.run import train as train
 
 __all__ = ["Result", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:  # torch is loaded when something trains, not for a config alone
-        from . import run
+        from aecodec.train import run
 
         return getattr(run, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

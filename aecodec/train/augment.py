@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..errors import TrainingError, needing
-from .prepare import DataConfig, Window, centre
-from .sections import typed
+from aecodec.errors import TrainingError, needing
+from aecodec.train.prepare import DataConfig, Window, centre
+from aecodec.train.sections import typed
 
 PROBABILITIES = (
     "flip_horizontal",

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 
-from ..errors import TrainingError, UnknownModelError, WeightsError
-from ..model.checkpoint_files import read_metadata, read_tensors, training_of
-from ..model.weights import fitting, part
-from ..output import write_bytes
-from .ema import MovingAverage
-from .prepare import DataConfig
+from aecodec.errors import TrainingError, UnknownModelError, WeightsError
+from aecodec.model.checkpoint_files import read_metadata, read_tensors, training_of
+from aecodec.model.weights import fitting, part
+from aecodec.output import write_bytes
+from aecodec.train.ema import MovingAverage
+from aecodec.train.prepare import DataConfig
 
 
 def save(

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, TrainingError, cause_of
-from ..model.bottleneck_config import FAMILY as BOTTLENECK
-from ..model.bottleneck_config import BottleneckConfig
-from ..model.config import FAMILY as HYPERPRIOR
-from ..model.config import ModelConfig
-from . import toml
-from .augment import AugmentConfig
-from .losses import LossConfig
-from .prepare import DataConfig
-from .sections import build, check_names, typed
+from aecodec.errors import InputError, TrainingError, cause_of
+from aecodec.model.bottleneck_config import FAMILY as BOTTLENECK
+from aecodec.model.bottleneck_config import BottleneckConfig
+from aecodec.model.config import FAMILY as HYPERPRIOR
+from aecodec.model.config import ModelConfig
+from aecodec.train import toml
+from aecodec.train.augment import AugmentConfig
+from aecodec.train.losses import LossConfig
+from aecodec.train.prepare import DataConfig
+from aecodec.train.sections import build, check_names, typed
 
 FAMILIES = (HYPERPRIOR, BOTTLENECK)
 OPTIMISERS = ("muon", "adamw", "adam", "sgd", "lion")

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ..errors import InputError
-from ..pixels import read_shape
-from ..samples import Samples
-from . import augment as augmentation
-from .augment import AugmentConfig
-from .files import classes, label
-from .prepare import DataConfig, load, prepare, wrong_bits
+from aecodec.errors import InputError
+from aecodec.pixels import read_shape
+from aecodec.samples import Samples
+from aecodec.train import augment as augmentation
+from aecodec.train.augment import AugmentConfig
+from aecodec.train.files import classes, label
+from aecodec.train.prepare import DataConfig, load, prepare, wrong_bits
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..model.precision import find_device
+from aecodec.model.precision import find_device
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import InputError, naming
-from ..imagefiles import find_images
-from ..layout import QUALITY_STEPS, STRIDE
-from ..model.autoencoder import Autoencoder
-from ..model.bottleneck_config import FAMILY as BOTTLENECK
-from ..model.checkpoint_files import checkpoint_in, read_tensors
-from ..model.config import QUALITY_ROWS, ModelConfig
-from ..model.quantiser import Quantiser
-from ..model.scale_head import IntegerScaleHead
-from ..model.scale_integers import quantise
-from ..model.weights import check_target, fitting, save_weights
-from . import checkpoint
-from .export_bottleneck import export_bottleneck
-from .export_refined import count_refined
-from .patches import load_image, split_by_name
-from .prepare import DataConfig
-from .tables import (
+from aecodec.errors import InputError, naming
+from aecodec.imagefiles import find_images
+from aecodec.layout import QUALITY_STEPS, STRIDE
+from aecodec.model.autoencoder import Autoencoder
+from aecodec.model.bottleneck_config import FAMILY as BOTTLENECK
+from aecodec.model.checkpoint_files import checkpoint_in, read_tensors
+from aecodec.model.config import QUALITY_ROWS, ModelConfig
+from aecodec.model.quantiser import Quantiser
+from aecodec.model.scale_head import IntegerScaleHead
+from aecodec.model.scale_integers import quantise
+from aecodec.model.weights import check_target, fitting, save_weights
+from aecodec.train import checkpoint
+from aecodec.train.export_bottleneck import export_bottleneck
+from aecodec.train.export_refined import count_refined
+from aecodec.train.patches import load_image, split_by_name
+from aecodec.train.prepare import DataConfig
+from aecodec.train.tables import (
     Z_BOUND,
     Counts,
     count_residuals,

@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import InputError, TrainingError
-from ..imagefiles import find_images
-from ..model.bottleneck import BottleneckAutoencoder
-from ..model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
-from ..model.families import BottleneckModel, load_model
-from ..model.weights import save_weights
-from . import checkpoint
-from .dataset import FolderDataset
-from .files import split
-from .prepare import DataConfig
-from .tables import MAX_BOUND, count_residuals, no_residuals, residual_tables
+from aecodec.errors import InputError, TrainingError
+from aecodec.imagefiles import find_images
+from aecodec.model.bottleneck import BottleneckAutoencoder
+from aecodec.model.config import QUALITY_ROWS, SCALE_LEVELS, ModelConfig
+from aecodec.model.families import BottleneckModel, load_model
+from aecodec.model.weights import save_weights
+from aecodec.train import checkpoint
+from aecodec.train.dataset import FolderDataset
+from aecodec.train.files import split
+from aecodec.train.prepare import DataConfig
+from aecodec.train.tables import MAX_BOUND, count_residuals, no_residuals, residual_tables
 
 log = logging.getLogger(__name__)
 

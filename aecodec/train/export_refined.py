@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..layout import QUALITY_MAX, STRIDE, Rect
-from ..model.network import Network
-from ..model.quantiser import Symbols
-from ..objective import Scene
-from ..refine import refine
-from ..samples import Samples
-from .patches import load_image
-from .prepare import DataConfig
-from .tables import count_residuals, no_residuals, refined_tables
+from aecodec.layout import QUALITY_MAX, STRIDE, Rect
+from aecodec.model.network import Network
+from aecodec.model.quantiser import Symbols
+from aecodec.objective import Scene
+from aecodec.refine import refine
+from aecodec.samples import Samples
+from aecodec.train.patches import load_image
+from aecodec.train.prepare import DataConfig
+from aecodec.train.tables import count_residuals, no_residuals, refined_tables
 
 _EFFORT = 6
 _SIDE = 192  # pixels of an image that are looked at, in its middle

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..imagefiles import relative
-from .prepare import DataConfig
+from aecodec.imagefiles import relative
+from aecodec.train.prepare import DataConfig
 
 
 class Split(NamedTuple):

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnknownModelError
-from ..model.autoencoder import Autoencoder
-from ..model.checkpoint_files import checkpoint_in, read_tensors
-from ..model.scale_integers import dequantise
-from ..model.weights import part
-from .checkpoint import check_shapes
+from aecodec.errors import UnknownModelError
+from aecodec.model.autoencoder import Autoencoder
+from aecodec.model.checkpoint_files import checkpoint_in, read_tensors
+from aecodec.model.scale_integers import dequantise
+from aecodec.model.weights import part
+from aecodec.train.checkpoint import check_shapes
 
 log = logging.getLogger(__name__)
 

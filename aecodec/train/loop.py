@@ -18,18 +18,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..errors import TrainingError
-from ..model.precision import find_device
-from ..model.weights import fitting
-from . import checkpoint
-from .board import Board, watching
-from .config import TrainConfig
-from .distributed import World
-from .ema import MovingAverage
-from .optimiser import build_optimisers, freeze, set_learning_rate
-from .runfolder import RunFolder
-from .schedules import Course, learning_rate
-from .tasks import make_task
+from aecodec.errors import TrainingError
+from aecodec.model.precision import find_device
+from aecodec.model.weights import fitting
+from aecodec.train import checkpoint
+from aecodec.train.board import Board, watching
+from aecodec.train.config import TrainConfig
+from aecodec.train.distributed import World
+from aecodec.train.ema import MovingAverage
+from aecodec.train.optimiser import build_optimisers, freeze, set_learning_rate
+from aecodec.train.runfolder import RunFolder
+from aecodec.train.schedules import Course, learning_rate
+from aecodec.train.tasks import make_task
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import TrainingError, needing
+from aecodec.errors import TrainingError, needing
 
 _MS_SSIM_LEVELS = 5
 _MS_SSIM_WINDOW = 11

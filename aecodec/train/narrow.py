@@ -20,17 +20,17 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import TrainingError, naming
-from ..imagefiles import find_images
-from ..model.autoencoder import Autoencoder
-from ..model.config import FAMILY as HYPERPRIOR
-from ..model.config import QUALITY_ROWS, ModelConfig
-from ..model.hyperprior import ContextPass
-from ..model.weights import check_target, fitting, read_info
-from ..output import write_bytes
-from .config import TrainConfig
-from .initial import load_initial
-from .patches import PatchSource, split_by_name
+from aecodec.errors import TrainingError, naming
+from aecodec.imagefiles import find_images
+from aecodec.model.autoencoder import Autoencoder
+from aecodec.model.config import FAMILY as HYPERPRIOR
+from aecodec.model.config import QUALITY_ROWS, ModelConfig
+from aecodec.model.hyperprior import ContextPass
+from aecodec.model.weights import check_target, fitting, read_info
+from aecodec.output import write_bytes
+from aecodec.train.config import TrainConfig
+from aecodec.train.initial import load_initial
+from aecodec.train.patches import PatchSource, split_by_name
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import TrainingError, needing
-from .muon import Muon
+from aecodec.errors import TrainingError, needing
+from aecodec.train.muon import Muon
 
 _MATRIX = 48  # rows and columns from which on a weight is a matrix to Muon
 

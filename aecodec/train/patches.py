@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..depth import LARGEST, filled
-from ..errors import InputError, MissingDependencyError
-from .prepare import DataConfig, load
+from aecodec.depth import LARGEST, filled
+from aecodec.errors import InputError, MissingDependencyError
+from aecodec.train.prepare import DataConfig, load
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import InputError, TrainingError
-from ..pixels import read_image
-from ..samples import Samples, bit_depth, colour
-from .sections import typed
+from aecodec.errors import InputError, TrainingError
+from aecodec.pixels import read_image
+from aecodec.samples import Samples, bit_depth, colour
+from aecodec.train.sections import typed
 
 log = logging.getLogger(__name__)
 

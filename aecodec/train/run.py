@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from ..errors import OutputError, TrainingError
-from . import checkpoint
-from .config import TrainConfig
-from .distributed import world
-from .loop import Trainer
-from .runfolder import RunFolder
+from aecodec.errors import OutputError, TrainingError
+from aecodec.train import checkpoint
+from aecodec.train.config import TrainConfig
+from aecodec.train.distributed import world
+from aecodec.train.loop import Trainer
+from aecodec.train.runfolder import RunFolder
 
 
 @dataclass(frozen=True)

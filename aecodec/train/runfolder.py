@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, OutputError, cause_of
-from ..output import UNFINISHED, write_bytes
+from aecodec.errors import InputError, OutputError, cause_of
+from aecodec.output import UNFINISHED, write_bytes
 
 log = logging.getLogger(__name__)
 

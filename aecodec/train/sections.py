@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from ..errors import AecError, TrainingError
+from aecodec.errors import AecError, TrainingError
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Generator
 
-from ..errors import AecError, InputError, TrainingError, WorkerError
-from . import augment as augmentation
-from .dataset import Batch, FolderDataset, Sample, generator, stack
+from aecodec.errors import AecError, InputError, TrainingError, WorkerError
+from aecodec.train import augment as augmentation
+from aecodec.train.dataset import Batch, FolderDataset, Sample, generator, stack
 
 
 @dataclass

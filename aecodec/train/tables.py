@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..entropy import PRECISION, Tables
-from ..model.config import SCALE_LEVELS, ModelConfig
+from aecodec.entropy import PRECISION, Tables
+from aecodec.model.config import SCALE_LEVELS, ModelConfig
 
 SKIP_PROBABILITY = 0.996
 """Residuals that are zero at least this often are not coded."""

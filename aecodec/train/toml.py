@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import needing
+from aecodec.errors import needing
 
 
 def loads(text: str) -> dict[str, Any]:

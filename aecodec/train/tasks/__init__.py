@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...model.config import FAMILY as HYPERPRIOR
-from ..config import TrainConfig
-from ..distributed import World
-from .base import Task
+from aecodec.model.config import FAMILY as HYPERPRIOR
+from aecodec.train.config import TrainConfig
+from aecodec.train.distributed import World
+from aecodec.train.tasks.base import Task
 
 if TYPE_CHECKING:
-    from .bottleneck import BottleneckTask
-    from .hyperprior import HyperpriorTask
+    from aecodec.train.tasks.bottleneck import BottleneckTask
+    from aecodec.train.tasks.hyperprior import HyperpriorTask
 
 
 def make_task(config: TrainConfig, images: Path, world: World) -> Task:
@@ -36,9 +36,9 @@ def metrics(config: TrainConfig) -> tuple[str, ...]:
 
 def _kind(config: TrainConfig) -> type[HyperpriorTask] | type[BottleneckTask]:
     if config.family == HYPERPRIOR:
-        from .hyperprior import HyperpriorTask
+        from aecodec.train.tasks.hyperprior import HyperpriorTask
 
         return HyperpriorTask
-    from .bottleneck import BottleneckTask
+    from aecodec.train.tasks.bottleneck import BottleneckTask
 
     return BottleneckTask

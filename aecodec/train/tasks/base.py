@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...model.precision import pick_precision
-from ..config import TrainConfig
-from ..distributed import World
-from ..initial import load_initial
-from ..optimiser import Group, is_matrix
+from aecodec.model.precision import pick_precision
+from aecodec.train.config import TrainConfig
+from aecodec.train.distributed import World
+from aecodec.train.initial import load_initial
+from aecodec.train.optimiser import Group, is_matrix
 
 PICTURES = 4
 """How many validation images TensorBoard shows."""

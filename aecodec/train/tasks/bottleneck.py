@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError
-from ...imagefiles import find_images, relative
-from ...model.bottleneck import BottleneckAutoencoder
-from ...model.bottleneck_config import BottleneckConfig
-from ..augment import AugmentConfig
-from ..config import TrainConfig
-from ..dataset import Batch, FolderDataset
-from ..distributed import World
-from ..files import split
-from ..losses import Distortion, kl_divergence
-from ..source import FolderSource
-from .base import PICTURES, Task, psnr
+from aecodec.errors import InputError
+from aecodec.imagefiles import find_images, relative
+from aecodec.model.bottleneck import BottleneckAutoencoder
+from aecodec.model.bottleneck_config import BottleneckConfig
+from aecodec.train.augment import AugmentConfig
+from aecodec.train.config import TrainConfig
+from aecodec.train.dataset import Batch, FolderDataset
+from aecodec.train.distributed import World
+from aecodec.train.files import split
+from aecodec.train.losses import Distortion, kl_divergence
+from aecodec.train.source import FolderSource
+from aecodec.train.tasks.base import PICTURES, Task, psnr
 
 
 class BottleneckTask(Task):

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import naming
-from ...imagefiles import find_images
-from ...model.autoencoder import Autoencoder
-from ...model.config import ModelConfig
-from ..config import TrainConfig
-from ..distributed import World
-from ..losses import Distortion
-from ..optimiser import Group, is_matrix
-from ..patches import PatchSource, split_by_name, validation_batches
-from .base import PICTURES, Task, psnr
+from aecodec.errors import naming
+from aecodec.imagefiles import find_images
+from aecodec.model.autoencoder import Autoencoder
+from aecodec.model.config import ModelConfig
+from aecodec.train.config import TrainConfig
+from aecodec.train.distributed import World
+from aecodec.train.losses import Distortion
+from aecodec.train.optimiser import Group, is_matrix
+from aecodec.train.patches import PatchSource, split_by_name, validation_batches
+from aecodec.train.tasks.base import PICTURES, Task, psnr
 
 VALIDATION_QUALITIES = (0.5, 2.0, 3.5, 5.0, 6.5)
 _SHOWN_QUALITY = 3.5
