@@ -207,7 +207,7 @@ def test_the_depth_model_is_measured_in_millimetres(tmp_path: Path) -> None:
     assert original.peak == 5000 and original.valid.sum() == (ramp > 0).sum()
     by_network = judge(original, *subject.run(original, None), "", "", None)
     by_file = judge(original, *subject.run(original, 90), "", "", 90)
-    assert max(by_network.mae, by_file.mae) < 60
+    assert max(by_network.mae, by_file.mae) < 100
     far = np.full((32, 32), 9000, np.uint16)
     x, _ = ModelImages(subject.model).prepare(far)
     back = ModelImages(subject.model).restore(subject.model.reconstruct(x)[0], 16, True)

@@ -50,7 +50,7 @@ def test_what_is_in_it(wheel):
     assert metadata["Version"] == aecodec.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert f"{info}/licenses/LICENSE" in names
-    assert "aecodec = aecodec.cli.main:main" in entry_points
+    assert "aecodec = aecodec.__main__:main" in entry_points
 
 
 def test_every_module_and_data_file_of_the_checkout_is_in_it(wheel):
