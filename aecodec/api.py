@@ -69,8 +69,10 @@ def encode(
         The bytes of an `.aec` file.
 
     Raises:
-        InputError: the image or the quality cannot be coded, or a target is out of reach.
+        InputError: the image or the quality cannot be coded, a target is out of reach, or
+            there is no such device.
         ModelError: the weights cannot be used.
+        MissingDependencyError: alpha needs Pillow with WebP.
     """
     aim = Aim(quality, target_size, target_bpp, target_psnr, alpha_quality, max_error)
     codec = ready_codec(model, device, threads)
@@ -114,6 +116,8 @@ def decode(
     Raises:
         FormatError: not an `.aec` file, or a damaged one.
         LimitError: more pixels than `limits` allow.
+        InputError: a region that is not inside the picture, or together with a preview; no
+            such device.
         ModelError: no installed model has that identity, or the weights cannot be used.
     """
     file = data if isinstance(data, AecFile) else _parse(data, limits, name)

@@ -54,7 +54,8 @@ def compress(
         What `info` says about the new file.
 
     Raises:
-        InputError: the image cannot be read or coded.
+        InputError: the image cannot be read or coded; see `encode`.
+        MissingDependencyError: the image has 16-bit colour, whose packages are an extra.
         OutputError: the file exists, is the input itself, has the extension of
             another image format, or cannot be written.
         ModelError: the weights cannot be used.
@@ -113,7 +114,8 @@ def decompress(
         What `info` says about `src`.
 
     Raises:
-        InputError: the file cannot be read, or is over the limits.
+        InputError: the file cannot be read, is over the limits, or has no such region.
+        MissingDependencyError: the image has 16-bit colour, whose packages are an extra.
         FormatError: it is not an `.aec` file, or a damaged one.
         OutputError: the image file exists, has an unknown extension, or cannot be written.
         ModelError: as `decode`.
