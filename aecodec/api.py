@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from aecodec.container import AecFile, Header, Limits, Metadata, parse, parse_header
+from aecodec.container import AecFile, Header, Limits, Metadata, parse, salvaged
 from aecodec.errors import UnknownModelError, prefix
 from aecodec.fileinfo import read_errors, stream_name
 from aecodec.output import StrPath
@@ -126,7 +126,7 @@ def decode(
 
 
 def recover(
-    data: bytes,
+    data: bytes | AecFile,
     *,
     model: StrPath | None = None,
     limits: Limits | None = None,
@@ -138,7 +138,7 @@ def recover(
     """Decode what is left of a damaged file whose header is whole.
 
     Args:
-        data: the file, or the beginning of it.
+        data: the file, or the beginning of it, or what `aecodec.container.salvaged` made of it.
         model, limits, device, threads, name, progress: as for `decode`.
 
     Returns:
@@ -149,10 +149,12 @@ def recover(
         FormatError: not an `.aec` file, or its header is damaged.
         LimitError, ModelError: as `decode`.
     """
-    limits = limits or Limits()
-    header = parse_header(data, limits=limits, name=name).header
-    codec = _codec_of(header, model, device, threads, name)
-    return codec.recover(data, limits=limits, name=name, progress=progress)
+    if isinstance(data, AecFile):
+        file = data
+    else:
+        file = salvaged(data, limits=limits or Limits(), name=name)
+    codec = _codec_of(file.header, model, device, threads, name)
+    return codec.recover(file, name=name, progress=progress)
 
 
 def verify(

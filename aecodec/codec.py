@@ -248,13 +248,17 @@ class Codec:
     @undisturbed()
     def recover(
         self,
-        data: bytes,
+        data: bytes | AecFile,
         *,
         limits: Limits | None = None,
         name: str | None = None,
         progress: Progress | None = None,
     ) -> tuple[Samples, list[int]]:
         """Decode what is left of a damaged or shortened file; its header must be whole.
+
+        Args:
+            data: the file, or what `aecodec.container.salvaged` made of it.
+            limits, name, progress: as for `decode`.
 
         Returns:
             The picture as from `decode`, lost chunks in gray (depth: 0), lost alpha opaque, and the
@@ -264,7 +268,10 @@ class Codec:
             FormatError: the header is damaged.
             LimitError, ModelMismatchError: as `decode`.
         """
-        file = salvaged(data, limits=limits or DEFAULT_LIMITS, name=name)
+        if isinstance(data, AecFile):
+            file = data
+        else:
+            file = salvaged(data, limits=limits or DEFAULT_LIMITS, name=name)
         self._check_model(file.header, name)
         lost: list[int] = []
 

@@ -194,9 +194,8 @@ def rescue(
     file = salvaged(data, limits=limits, name=name)
     pixels.writer_for(dst, mode=mode(file.header), depth=file.header.bit_depth)
     image, lost = recover(
-        data,
+        file,
         model=model,
-        limits=limits,
         device=device,
         threads=threads,
         name=name,

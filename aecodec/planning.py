@@ -160,8 +160,16 @@ def _find(
         found += files
     if not found:
         raise InputError(f"{', '.join(names)}: no files to code")
-    once = {(PurePath(name), below): (name, below) for name, below in reversed(found)}
-    return list(reversed(once.values()))  # `a.png` and `./a.png` are one
+    return _once(found)
+
+
+def _once(found: Iterable[tuple[str, PurePosixPath]]) -> list[tuple[str, PurePosixPath]]:
+    """Every file by its first name: `a.png` and `./a.png` are one."""
+    first: dict[tuple[str | PurePath, PurePosixPath], tuple[str, PurePosixPath]] = {}
+    for name, below in found:
+        file = name if storage.is_url(name) else PurePath(name)  # `//` in a URL means something
+        first.setdefault((file, below), (name, below))
+    return list(first.values())
 
 
 def _kind(name: str) -> str:
