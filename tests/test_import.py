@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,24 @@ def test_info_loads_neither_torch_nor_numpy():
     code = "import aecodec\ntry: aecodec.info(b'x')\nexcept aecodec.FormatError: pass"
     names, _ = loaded(code)
     assert names == []
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, "20000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "None"),
+    ],
+)
+def test_how_threads_wait_is_said_unless_it_has_been(given: dict[str, str], found: str):
+    code = "import os, aecodec; print(os.environ.get('GOMP_SPINCOUNT'))"
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    env = {k: v for k, v in os.environ.items() if k not in names} | given
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == found
 
 
 @pytest.mark.parametrize(
