@@ -46,7 +46,7 @@ def parts(
         Rectangles that together make up `wanted`, shrunk by the scale, and their colour:
         (h, w, 3) or (h, w), medium gray where it is lost.
     """
-    halo = network.halo if scale == 1 or network.halo is None else 0
+    halo = network.synthesis_halo if scale == 1 or network.synthesis_halo is None else 0
     views = _views(header, wanted, halo)
     needed = sorted({number for view in views for number in view.under})
     coming = zip(needed, workers.map(source, needed), strict=True)

@@ -71,7 +71,7 @@ def test_neighbours_count_only_near_them(codec: Codec, chunked: bytes, whole) ->
     expected = codec.decode(file)
     wrong = container.Chunk(b"\x01\x02\x03", 0)
     forged = replace(file, chunks=tuple(c if i == 1 else wrong for i, c in enumerate(file.chunks)))
-    height = 256 - 16 * codec.network.halo
+    height = 256 - 16 * codec.network.synthesis_halo
     part = codec.decode(forged, region=(352, 0, 64, height))
     np.testing.assert_array_equal(part, expected[:height, 352:416])
     with pytest.raises(FormatError, match="chunk 4"):

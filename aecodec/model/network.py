@@ -99,8 +99,12 @@ class Network:
     @property
     def halo(self) -> int:
         """Reach of either transform past a window's edge, in positions of y."""
-        blocks = (self.config.analysis_blocks, self.config.synthesis_blocks)
-        return max(at_16 + -(-at_8 // 2) for at_8, at_16 in blocks)
+        return max(_reach(self.config.analysis_blocks), self.synthesis_halo)
+
+    @property
+    def synthesis_halo(self) -> int:
+        """The same of the synthesis alone."""
+        return _reach(self.config.synthesis_blocks)
 
     def fitted(self, header: Header, preview: bool) -> Header:
         """The header as a picture is coded: as it is, since any picture can be."""
@@ -164,6 +168,12 @@ class Network:
     def _top(self, depth: int) -> int:
         """The sample that a network sees as 0.5."""
         return 2**depth - 1 if self.depth is None else self.depth.maximum
+
+
+def _reach(blocks: tuple[int, int]) -> int:
+    """Of so many residual blocks at 1/8 and at 1/16, in positions of y."""
+    at_8, at_16 = blocks
+    return at_16 + -(-at_8 // 2)
 
 
 def check_tables(tables: Tables, channels: int) -> None:

@@ -49,7 +49,7 @@ class VectorNetwork:
         InputError: unknown precision or device.
     """
 
-    halo = None  # a vector has no neighbours
+    halo = synthesis_halo = None  # a vector has no neighbours
     depth: DepthRange | None = None  # it keeps no holes: no mode for depth maps
 
     def __init__(self, model: str | Path, *, device: str, precision: str) -> None:
