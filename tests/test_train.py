@@ -200,9 +200,12 @@ def test_sampling_weights_are_obeyed(tmp_path: Path) -> None:
     for name, value in (("often", 200), ("rarely", 20)):
         Image.new("RGB", (64, 64), (value,) * 3).save(tmp_path / f"{name}.png")
     paths = sorted(tmp_path.iterdir())
-    source = PatchSource(paths, 64, {"often*": 4.0}, torch.device("cpu"), 1)
+    weights: dict[str, float] = {"often*": 4, "rarely*": 1}
+    source = PatchSource(paths, 64, weights, torch.device("cpu"), 1)
     bright = (source.batch(1000)[:, 0, 0, 0] > 0).float().mean()
     assert 0.75 < bright < 0.85
+    with pytest.raises(InputError, match="weight of 0"):
+        PatchSource(paths, 64, {"*": 0.0}, torch.device("cpu"), 1)
 
 
 @given(count=st.integers(1, 200), power=st.floats(0.2, 5))

@@ -30,7 +30,7 @@ _UNITS = {
     "mse": "MSE (pixel range 1)",
     "l1": "L1 (pixel range 1)",
     "kl": "KL divergence (nats)",
-    "ms_ssim": "MS-SSIM",
+    "ms_ssim": "1 − MS-SSIM",
     "learning_rate": "learning rate",
     "gradient_norm": "gradient norm",
 }

@@ -41,6 +41,7 @@ _OF_FAMILY = {
 _PATCHES_DATA = ("bits", "maximum", "invalid")  # of [data], what the hyperprior looks at
 _SECTIONS = {"data": DataConfig, "augment": AugmentConfig, "loss": LossConfig}
 _SHARED = ("height", "width", "channels", "bits")  # by [data] and the [model] of a bottleneck
+_MOST_WEIGHT = 1_000_000_000  # of an image in [sampling]; what draws them computes in float32
 _POSITIVE = (
     "steps",
     "batch",
@@ -190,9 +191,12 @@ class TrainConfig:
             values[name] = build(section, values.get(name, {}), name)
         sampling = values.get("sampling", {})
         if not isinstance(sampling, Mapping) or not all(
-            type(weight) in (int, float) and weight >= 0 for weight in sampling.values()
+            type(weight) in (int, float) and 0 <= weight <= _MOST_WEIGHT
+            for weight in sampling.values()
         ):
-            raise TrainingError("[sampling] gives each pattern of file names a weight of 0 or more")
+            raise TrainingError(
+                f"[sampling] gives each pattern of file names a weight from 0 to {_MOST_WEIGHT:,}"
+            )
         return cls(**typed(cls, values))
 
     @classmethod

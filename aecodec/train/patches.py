@@ -67,7 +67,7 @@ class PatchSource:
         data: bits a sample, and the sample value that becomes +0.5.
 
     Raises:
-        InputError: no image is large enough.
+        InputError: no image is large enough, or none has a weight.
     """
 
     def __init__(
@@ -99,8 +99,10 @@ class PatchSource:
         sizes = torch.tensor([image.shape[:2] for _, image in kept])
         self._starts = (sizes.prod(dim=1).cumsum(0) - sizes.prod(dim=1)).to(device)
         self._sizes = sizes.to(device)
-        self._weights = torch.tensor([_weight(path.name, sampling) for path, _ in kept])
-        self._weights = self._weights.to(device)
+        weights = [float(_weight(path.name, sampling)) for path, _ in kept]
+        if not any(weights):
+            raise InputError("[sampling] gives every image a weight of 0")
+        self._weights = torch.tensor(weights, device=device)
         flat = np.concatenate([image.reshape(-1, image.shape[2]) for _, image in kept])
         self._pixels = torch.from_numpy(flat).to(device)
         self.generator = torch.Generator(device=device).manual_seed(seed)

@@ -65,6 +65,7 @@ class Task(ABC):
         """Let each process but the first draw random numbers of its own from here on."""
         if not self.world.first:
             seed = (self.config.seed * 1_000_003 + self.world.rank) * 1_000_003 + step
+            seed %= 2**63  # torch takes no more
             torch.manual_seed(seed)
             if self.generator is not None:
                 self.generator.manual_seed(seed)
