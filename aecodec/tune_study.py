@@ -54,14 +54,18 @@ def open_study(
     storage = _storage(out / STORAGE)
 
     def load() -> optuna.Study:
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=storage,
             study_name=STUDY,
-            sampler=optuna.samplers.TPESampler(seed=seed),
             pruner=_pruner(pruner, config),
             direction="maximize" if higher_is_better(metric) else "minimize",
             load_if_exists=True,
         )
+        # a search that goes on draws other numbers than at its start, and than one beside it
+        # with the next seed, which may find one trial less
+        mixed = None if seed is None else (seed * 1_000_003 + len(study.trials)) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=mixed)
+        return study
 
     study = load()
     searched = {"config": json.loads(config.to_json()), "metric": metric}
