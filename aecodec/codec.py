@@ -49,9 +49,8 @@ class Codec:
     Args:
         model: name of an installed model, its identity, or a weights file.
         device: "cpu", "cuda", ...
-        threads: how many CPU threads compute at a time; None leaves the choice to torch.
-            Bytes are the same for any number: to that end each step of coding a chunk is
-            computed by one thread.
+        threads: how many CPU threads compute at a time, with the same bytes for any number;
+            None leaves the choice to torch.
         precision: of the transforms: "auto", "float32", "float64" or "bfloat16".
 
     Raises:
@@ -72,6 +71,11 @@ class Codec:
         self.threads = threads
         with undisturbed(inference=False):  # effort takes gradients through it
             self.network = open_network(model, device=device, precision=precision)
+        self._given = partial(Codec, model, device=device, threads=threads, precision=precision)
+
+    def __reduce__(self) -> tuple[Callable[[], Codec], tuple[()]]:
+        """Pickled as what it was made from: other processes load the weights anew."""
+        return self._given, ()
 
     @property
     def model_id(self) -> str:
@@ -145,10 +149,11 @@ class Codec:
             precision=_PRECISIONS.get(self.network.dtype, Precision.OTHER),
         )
         header = self.network.fitted(header, preview)
+        metadata = tuple(one for one in metadata if one.type != PREVIEW)  # of another picture
         if preview:
             shown = depthcoding.smaller(pixels) if depth else reduced(pixels, PREVIEW_SCALE)
             small = self.encode_to(Aim(quality=PREVIEW_QUALITY), shown, effort=effort)
-            metadata = (*metadata, Metadata(PREVIEW, small))
+            metadata += (Metadata(PREVIEW, small),)
         with self._workers(header, exact=True) as workers:
             encoding = (DepthEncoding if depth else Encoding)(
                 self.network,
@@ -191,8 +196,7 @@ class Codec:
             options: as for `decode`.
 
         Returns:
-            One array a file, as `decode` gives it; `numpy.stack` makes (N, H, W, 3) of
-            arrays of one shape.
+            One array a file, as `decode` gives it; `numpy.stack` joins those of one shape.
 
         Raises:
             AecError: as `decode`; a damaged file is named by its number, counted from 0.
@@ -216,9 +220,8 @@ class Codec:
             data: the whole file, or what `container.parse` made of it.
             region: (x, y, width, height) in pixels of the upright picture; only the
                 chunks it needs are decoded. None for the whole picture.
-            preview: whether to give the whole picture at one eighth of its size. One that
-                was stored takes a twenty-fifth of the time; else it is made from the
-                latents in two fifths of the time.
+            preview: whether to give the whole picture at one eighth of its size: the one
+                that was stored, else one made from the latents.
             limits: what bytes to accept; None for the default ones.
             name: what to call the data in error messages.
             progress: called with pixels done and pixels to do; see `aecodec.progress`.

@@ -19,7 +19,7 @@ from PIL import Image
 from aecodec.errors import MissingDependencyError, UnsupportedImageError
 from aecodec.imageheads import Component, components
 from aecodec.layout import EXIF, ICC, XMP, Metadata
-from aecodec.metadata import first, upright
+from aecodec.metadata import first, is_gray, upright
 from aecodec.samples import Samples, sixteen_bits
 
 log = logging.getLogger("aecodec")
@@ -187,7 +187,10 @@ def _encode_tiff(samples: Samples, items: list[Metadata], where: str) -> bytes:
     if samples.shape[2] == 2:  # gray with alpha, which Pillow does not read
         log.info("%swritten as RGBA: few programs read TIFF files of gray with alpha", where)
         samples = samples[:, :, [0, 0, 0, 1]]
-    xmp = first(items, XMP)
+    xmp, icc = first(items, XMP), first(items, ICC)
+    if icc is not None and is_gray(icc):
+        log.info("%sa gray ICC profile cannot be kept in a TIFF file of 16-bit colour", where)
+        icc = None
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -196,7 +199,7 @@ def _encode_tiff(samples: Samples, items: list[Metadata], where: str) -> bytes:
         extrasamples=["unassalpha"] if samples.shape[2] == 4 else None,
         compression="adobe_deflate",
         predictor=True,
-        iccprofile=first(items, ICC),
+        iccprofile=icc,
         extratags=[(700, "B", len(xmp), xmp, True)] if xmp else (),
         software=False,
         metadata=None,

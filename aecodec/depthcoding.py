@@ -76,7 +76,8 @@ class DepthEncoding(Encoding):
         """The smallest file found that keeps the bound: without the network, or with it."""
         bound = self._aim.max_error
         assert bound is not None
-        best = self._without_network(bound)
+        # scenes of planes are predicted to the level, and none of that is left in coarser steps
+        best = min(map(self._without_network, sorted({0, bound})), key=len)
         if bound < DEPTH_MARGIN:
             return best
         file = lru_cache(self.file)

@@ -57,7 +57,8 @@ def bits(fp: BinaryIO, image: Image.Image) -> int:
         found = _avif_bits(_avif_properties(fp))
     for tile in getattr(image, "tile", ()):
         args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        if any(isinstance(arg, str) and "16" in arg for arg in args):
+        # ";16" of "I;16B" or "RGB;16L"; "BGR;16" has 16 bits for all three
+        if any(isinstance(arg, str) and ";16" in arg and arg != "BGR;16" for arg in args):
             found = max(found, 16)
         if tile.codec_name.startswith("ppm") and isinstance(args[-1], int):
             found = max(found, args[-1].bit_length())

@@ -204,6 +204,11 @@ def info(items: Iterable[Metadata]) -> dict[str, bytes]:
     return {key: data for key, data in found.items() if data}
 
 
+def is_gray(profile: bytes) -> bool:
+    """Whether an ICC profile is for gray alone, by the colour space in its header."""
+    return profile[16:20] == b"GRAY"
+
+
 def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, Any]:
     """Arguments for Pillow's `save` in a format; what it cannot carry is logged."""
     items = [item for item in items if item.type != PREVIEW]
@@ -215,7 +220,7 @@ def save_options(kind: str, items: Iterable[Metadata], name: str) -> dict[str, A
         if kind == "JPEG" and len(options.get(key, b"")) > longest:
             log.info("%s: %s is too long for a JPEG file and left out", name, key.upper())
             del options[key]
-    if kind == "WEBP" and options.get("icc_profile", b"")[16:20] == b"GRAY":
+    if kind == "WEBP" and is_gray(options.get("icc_profile", b"")):
         log.info("%s: a gray ICC profile cannot be kept in a WEBP file, which is RGB", name)
         del options["icc_profile"]
     if kind == "PNG" and "xmp" in options:

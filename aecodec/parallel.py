@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,12 +21,29 @@ R = TypeVar("R")
 Beside = Callable[[Callable[[], Any]], Callable[[], Any]]
 """`Workers.beside`, or `at_once`."""
 
+MOST_THREADS = max(64, 2 * (os.cpu_count() or 1))
+"""More are not started: they would only wait for each other."""
+
 _END = object()
 """Stands behind the last item of an iterator."""
 
 _lock = threading.Lock()
 _in_use: list[set[int]] = []  # counts that `Workers` may have set and not yet taken back
 _usual = 0  # the count before the first of them
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    """In a forked process OpenMP's threads are gone, and waiting for them would never end."""
+    global _forked
+    _forked = True
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _usual_count() -> int:
@@ -64,7 +82,7 @@ class Workers:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
         self._before = _usual_count()
-        threads = threads or self._before
+        threads = 1 if _forked else min(threads or self._before, MOST_THREADS)
         self._count = max(min(threads, jobs), 1)
         share = threads // self._count
         self._inside = 1 if exact else share

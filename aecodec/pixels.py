@@ -200,11 +200,8 @@ def _encoded(samples: Samples, kind: str, options: dict[str, Any], name: str) ->
 
 def _not_an_image(fp: BinaryIO) -> str:
     fp.seek(0)
-    start = fp.read(16)
-    if not start:
+    if not fp.read(1):
         return "the file is empty"
-    if is_aec(start):
-        return "is an .aec file already"
     return imageheads.tiff_cause(fp) or "not an image, or of a kind that Pillow does not read"
 
 
@@ -229,6 +226,9 @@ def _opened(path: StrPath, limits: Limits) -> Iterator[tuple[BinaryIO, Image.Ima
         with open(path, "rb") as source:
             # headers are looked into twice, and a pipe has only one go
             fp = source if source.seekable() else io.BytesIO(source.read())
+            if is_aec(fp.read(16)):  # which Pillow reads, too, once it is told how
+                raise InputError(f"{name}: is an .aec file already")
+            fp.seek(0)
             try:
                 with _open(fp, limits) as image:
                     yield fp, image

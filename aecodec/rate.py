@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from aecodec.errors import InputError
@@ -51,10 +51,8 @@ class Aim:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and not isinstance(value, Real):
-                raise InputError(f"{field.name} must be a number, not {value!r}")
-            if value is not None and _is_too_large(value):
-                raise InputError(f"{field.name} is too large")
+            if value is not None and type(value) is not bool:
+                object.__setattr__(self, field.name, _plain(value, field.name))
         aims = (self.quality, self.target_size, self.target_bpp, self.target_psnr)
         if sum(aim is not None for aim in aims) > 1:
             raise InputError("give one of quality, target_size, target_bpp and target_psnr")
@@ -112,8 +110,17 @@ class Aim:
         return size_index(size_at, self.target_size or 0)
 
 
-def _is_too_large(value: Any) -> bool:
-    return bool(_LARGEST < abs(value) < math.inf)
+def _plain(value: Any, name: str) -> float:
+    """A number as Python's: NumPy's small ones would overflow in what follows."""
+    if not isinstance(value, Real):
+        raise InputError(f"{name} must be a number, not {value!r}")
+    try:
+        plain = int(value) if isinstance(value, Integral) else float(value)
+    except OverflowError:
+        plain = _LARGEST + 1
+    if _LARGEST < abs(plain) < math.inf:
+        raise InputError(f"{name} is too large")
+    return plain
 
 
 def quality_index(quality: float) -> int:

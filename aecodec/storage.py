@@ -145,7 +145,10 @@ def expand(pattern: str) -> Iterator[tuple[str, PurePosixPath]]:
     fixed = _fixed(Path(pattern).as_posix())
     for path in sorted(globbing.glob(pattern, recursive=True)):
         if os.path.isfile(path) or not os.path.exists(path):  # broken links fail in their turn
-            yield path, PurePosixPath(Path(os.path.relpath(path, fixed or ".")).as_posix())
+            below = PurePosixPath(Path(os.path.relpath(path, fixed or ".")).as_posix())
+            if ".." in below.parts:
+                raise InputError(f"{path}: leads out of its folder")
+            yield path, below
 
 
 def _fixed(pattern: str) -> str:
