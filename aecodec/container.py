@@ -290,17 +290,23 @@ def _metadata(cur: Cursor, limits: Limits) -> Iterator[Metadata]:
 
 
 def parse(
-    data: Data, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None, verify: bool = True
+    data: Data,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    name: str | None = None,
+    verify: bool = True,
+    alone: bool = True,
 ) -> AecFile:
     """Read a whole file.
 
     Args:
-        data: all of the file's bytes, nothing before or after them.
+        data: all of the file's bytes, nothing before them.
         limits: what to accept.
         name: the file's name, for error messages.
         verify: raise for damaged payloads; if False they are returned with
             `ok=False`. Header, layout and metadata are checked in either case; a
             file cut short is for `parse_header` and `chunk_ok`.
+        alone: raise for bytes after the file, too.
 
     Raises:
         ChecksumError: the header, a payload or a metadata chunk is damaged.
@@ -321,7 +327,7 @@ def parse(
         payload, ok = _payload(cur, plane, f"{what} of chunk {index}", verify)
         planes.append(payload if ok else None)
     metadata = tuple(_metadata(cur, limits))
-    if cur.left:
+    if cur.left and alone:
         raise cur.error(FormatError, f"{cur.left} bytes after the end of the file")
     return AecFile(info.header, tuple(chunks), metadata, tuple(planes))
 

@@ -26,12 +26,22 @@ files) and the cause.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: Packages whose name is not that of what they are imported as.
 _PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn", "umap": "umap-learn"}
+
+_ERRNOS = {
+    FileExistsError: errno.EEXIST,
+    FileNotFoundError: errno.ENOENT,
+    IsADirectoryError: errno.EISDIR,
+    NotADirectoryError: errno.ENOTDIR,
+    PermissionError: errno.EACCES,
+}
 
 
 class AecError(Exception):
@@ -130,7 +140,8 @@ def in_chunk(number: int) -> Iterator[None]:
 
 def cause_of(error: OSError) -> str:
     """What went wrong, in words, without the errno and the file's name."""
-    return (error.strerror or str(error)).lower()
+    number = error.errno or _ERRNOS.get(type(error))  # fsspec raises them with a name alone
+    return (error.strerror or (os.strerror(number) if number else str(error))).lower()
 
 
 def one_line(error: Exception) -> str:

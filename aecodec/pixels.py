@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from aecodec import deep, imageheads
 from aecodec.container import Limits, Metadata, is_aec
@@ -206,16 +206,20 @@ def _not_an_image(fp: BinaryIO) -> str:
 
 
 def _open(fp: BinaryIO, limits: Limits) -> Image.Image:
-    """Open with our limits: without Pillow's warning, and above its own limit if ours is higher."""
+    """Open with our limits: without Pillow's warning, and above its own limits if ours are higher.
+
+    That of a PNG's profile and texts is 1 MiB, which profiles of printers reach.
+    """
     with _pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        before = Image.MAX_IMAGE_PIXELS
+        before, text = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
         if before is not None and limits.max_pixels > 2 * before:
             Image.MAX_IMAGE_PIXELS = limits.max_pixels
+        PngImagePlugin.MAX_TEXT_CHUNK = max(text, limits.max_metadata)
         try:
             return Image.open(fp)
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before, text
 
 
 @contextmanager

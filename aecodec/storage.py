@@ -95,6 +95,7 @@ def exists(name: str) -> bool:
 
 def is_pattern(name: str) -> bool:
     """Whether a name is a pattern such as `photos/**/*.png`, and not that of a file."""
+    name = name.removeprefix("file://")
     if is_url(name):
         return _URL_MAGIC.search(name) is not None
     return _MAGIC.search(name) is not None and not os.path.lexists(name)

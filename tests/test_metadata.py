@@ -394,3 +394,11 @@ def test_more_metadata_than_readers_accept_is_refused(cat: np.ndarray, tmp_path:
     ):
         with pytest.raises(aecodec.LimitError, match="items of metadata"):
             aecodec.encode(cat, 30, metadata=items)
+
+
+def test_profiles_of_more_than_a_mebibyte(photo: np.ndarray, tmp_path: Path) -> None:
+    """As those of printers may be; Pillow alone refuses such a PNG."""
+    profile = np.random.default_rng(1).bytes(3 << 19)
+    Image.fromarray(photo).save(tmp_path / "a.png", icc_profile=profile)
+    items = pixels.read_image_file(tmp_path / "a.png").metadata
+    assert metadata.first(items, metadata.ICC) == profile

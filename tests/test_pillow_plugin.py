@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import psnr
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 import aecodec
 import aecodec.plugins.pillow
-from aecodec.container import Metadata, parse
+from aecodec.container import Metadata, parse, parse_header
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -32,7 +32,7 @@ def test_open_reads_the_header_alone(coded: bytes, monkeypatch: pytest.MonkeyPat
         patch.setattr("aecodec.api.decode", never)
         image = Image.open(io.BytesIO(coded))
         assert (image.format, image.size, image.mode) == ("AEC", (384, 256), "RGB")
-        assert abs(image.info["quality"] - 40) < 0.1
+        assert abs(image.info["aec_quality"] - 40) < 0.1
         assert image.get_format_mimetype() == "image/x-aec"
     np.testing.assert_array_equal(np.asarray(image), aecodec.decode(coded))
     image.load()  # a second time is free
@@ -211,6 +211,40 @@ def test_other_and_damaged_files(coded: bytes) -> None:
     cut = Image.open(io.BytesIO(coded[:-50]))
     with pytest.raises(OSError, match="ends"):
         cut.load()
+
+
+def test_bytes_after_the_file_are_nobodys_business(coded: bytes) -> None:
+    for data in (coded + b"\0", coded + coded):
+        Image.open(io.BytesIO(data)).verify()
+        with Image.open(io.BytesIO(data)) as image:
+            np.testing.assert_array_equal(np.asarray(image), aecodec.decode(coded))
+
+
+def test_pillow_can_be_told_to_show_what_is_left(
+    tagged: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = bytearray(tagged)
+    damaged[parse_header(tagged).entries[1].offset + 9] ^= 1
+    image = Image.open(io.BytesIO(damaged))
+    with pytest.raises(OSError, match="checksum"):
+        image.load()
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    shown, lost = aecodec.recover(bytes(damaged))
+    assert lost == [1]
+    with Image.open(io.BytesIO(damaged)) as image:
+        image.thumbnail((100, 100))  # no preview, in which damage might leave nothing
+        assert image.size[0] == 100
+    for data in (bytes(damaged), bytes(damaged[:-20])):
+        with Image.open(io.BytesIO(data)) as image:
+            np.testing.assert_array_equal(np.asarray(image), shown)
+
+
+def test_what_was_opened_can_be_saved_as_other_formats_with_its_info(coded: bytes) -> None:
+    for kind in ("JPEG", "WEBP", "AVIF", "AEC"):
+        with Image.open(io.BytesIO(coded)) as image:
+            buffer = io.BytesIO()
+            image.save(buffer, kind, **image.info)
+        assert Image.open(buffer).size == image.size
 
 
 def test_verify_compares_checksums(coded: bytes) -> None:

@@ -28,8 +28,13 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ("compress photo.png - >&-", 6, "standard output: "),
         ("compress - x.aec <&-", 3, "standard input: the file is empty"),
         ("compress photo.png x.aec 2>&-", 0, ""),
+        ("models >&-", 6, "standard output: "),
         ("models >/dev/full", 6, "standard output: No space left on device"),
         ("compress 'photo[1].png' x.aec", 2, "photo[1].png: no such file"),
+        ("compress file://$PWD/photo[1].png x.aec", 2, "photo[1].png: no such file"),
+        ("compress 'file:///nowhere/photo.png' x.aec", 3, "photo.png: no such file"),
+        ("compress memory://photo.png x.aec", 3, "memory://photo.png: no such file or directory"),
+        ("compress file://$PWD/p[1].png x.aec", 0, "x.aec: "),
         ("compress '' x.aec", 2, "the name is empty"),
         ("compress <(cat photo.png) x.aec", 0, "x.aec: "),
     ],
@@ -37,7 +42,8 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_streams_and_names(
     line: str, code: int, said: str, photo_file: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "photo.png").write_bytes(photo_file.read_bytes())
+    for name in ("photo.png", "p[1].png"):
+        (tmp_path / name).write_bytes(photo_file.read_bytes())
     done = shell(f"{COMMAND} {line}", tmp_path)
     assert done.returncode == code, done.stderr
     assert said in done.stderr

@@ -165,7 +165,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         report(error)
         return exit_code(error)
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_OTHER
     except MemoryError:
         report(AecError("not enough memory"))
@@ -174,10 +174,17 @@ def run(argv: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{error.filename}: "
         if not where and error.errno in _OF_OUTPUT:
             where = "standard output: "
+            _drop_output()
         report(AecError(f"{where}{error.strerror or error}"))
         return EXIT_OUTPUT if error.errno in _OF_OUTPUT else EXIT_OTHER
     finally:
         logger.removeHandler(notes)
+
+
+def _drop_output() -> None:
+    """Let go of output that cannot be written: at its end Python would try again, and fail."""
+    with suppress(OSError):  # of a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _replace_closed_streams() -> None:

@@ -8,7 +8,8 @@
 Options of `save`: quality, target_size, target_bpp, target_psnr, effort, alpha_quality,
 max_error, preview, model, exif, icc_profile, xmp. `Image.draft` and `Image.thumbnail` decode the
 preview where it is large enough. imageio reads and writes through Pillow. Of 16 bits a sample
-Pillow keeps those of gray (mode I;16); colour becomes 8 bits.
+Pillow keeps those of gray (mode I;16); colour becomes 8 bits. `info["aec_quality"]` of an opened
+file is its quality. With `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` damaged chunks turn gray.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import IO, Any, BinaryIO, cast
 from PIL import Image, ImageFile
 
 from aecodec import api, samples
-from aecodec.container import Limits, is_aec, parse, read_header, read_metadata
-from aecodec.errors import AecError
+from aecodec.container import Limits, is_aec, parse, read_header, read_metadata, salvaged
+from aecodec.errors import AecError, FormatError
 from aecodec.fileinfo import mode
 from aecodec.layout import EXIF, ICC, PREVIEW_SCALE, XMP, Metadata
 from aecodec.metadata import icc_profile, info, upright, xmp
@@ -58,7 +59,8 @@ class AecImageFile(ImageFile.ImageFile):
         self._size = size if header.orientation < 5 else size[::-1]
         name = mode(header)
         self._mode = "I;16" if (name, header.bit_depth) == ("L", 16) else name
-        self.info["quality"] = quality_from_index(header.quality)
+        # not "quality", which other formats' `save` would take for theirs
+        self.info["aec_quality"] = quality_from_index(header.quality)
         fp.seek(start)
         self.tile = [ImageFile._Tile("aec", (0, 0, *self._size), start, ())]
 
@@ -73,6 +75,8 @@ class AecImageFile(ImageFile.ImageFile):
         """
         width, height = self._size
         if size is None or not self.tile or self._decoded or self._preview:
+            return None
+        if ImageFile.LOAD_TRUNCATED_IMAGES:  # of damage a preview might show nothing at all
             return None
         if min(width // max(size[0], 1), height // max(size[1], 1)) < PREVIEW_SCALE:
             return None
@@ -94,8 +98,7 @@ class AecImageFile(ImageFile.ImageFile):
             fp.seek(self.tile[0].offset)
             data = fp.read()
             try:
-                file = parse(data, limits=_pillow_decides())
-                pixels = api.decode(file, preview=self._preview)
+                pixels = self._pixels(data)
             except AecError as error:
                 raise OSError(str(error)) from error
             if self._exclusive_fp:
@@ -106,6 +109,15 @@ class AecImageFile(ImageFile.ImageFile):
             self.tile = [ImageFile._Tile("raw", (0, 0, *self._size), 0, (self._mode, 0, 1))]
             self._decoded = True
         return super().load()
+
+    def _pixels(self, data: bytes) -> samples.Samples:
+        limits = _pillow_decides()
+        try:
+            return api.decode(parse(data, limits=limits, alone=False), preview=self._preview)
+        except FormatError:
+            if self._preview or not ImageFile.LOAD_TRUNCATED_IMAGES:
+                raise
+            return api.recover(salvaged(data, limits=limits))[0]
 
     def verify(self) -> None:
         """Compare the file with its checksums, without decoding it; it has to be opened again.
@@ -120,7 +132,7 @@ class AecImageFile(ImageFile.ImageFile):
             fp = cast(BinaryIO, self.fp)
             fp.seek(self.tile[0].offset)
             try:
-                parse(fp.read(), limits=_pillow_decides())
+                parse(fp.read(), limits=_pillow_decides(), alone=False)
             except AecError as error:
                 raise OSError(str(error)) from error
         super().verify()
