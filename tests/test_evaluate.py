@@ -26,7 +26,7 @@ from aecodec.measure import evaluate_report
 from aecodec.measure.evaluate import Evaluation, Measured, evaluate, judge
 from aecodec.measure.evaluate_sheets import choose, settings
 from aecodec.measure.evaluate_subject import Subject
-from aecodec.measure.evaluate_summary import comparison, numbers, summary
+from aecodec.measure.evaluate_summary import comparison, numbers, points, summary
 from aecodec.measure.metrics import mean_errors, ms_ssim, psnr, ssim
 from aecodec.model.bottleneck import BottleneckAutoencoder, BottleneckConfig
 from aecodec.modelimages import ModelImages
@@ -299,6 +299,32 @@ def test_bd_rate_of_one_model_against_the_other() -> None:
     (rate,) = comparison(found)["bd_rates"]  # type: ignore[index]
     assert (rate["codec"], rate["anchor"], rate["metric"]) == ("b", "a", "psnr")
     assert rate["percent"] == pytest.approx(-50)
+
+
+def test_a_point_of_a_curve_has_rate_and_quality_of_the_same_images() -> None:
+    """Those that came back exactly, or are too small for a metric, are in neither."""
+    found = made_up({"m": [math.inf, 30.0, 32.0]}, [1.0])
+    found.results[0] = dataclasses.replace(found.results[0], bpp=9.0, ms_ssim=0.99)
+    (row,) = summary(found)
+    assert row["bpp"] == pytest.approx(11 / 3)  # of all files
+    assert points(found, "m", "psnr") == [(1.0, 31.0, 10.0)]
+    assert points(found, "m", "ms_ssim") == [(9.0, pytest.approx(20), 10.0)]
+    found.results = found.results[:1]
+    assert points(found, "m", "psnr") == []
+
+
+def test_pictures_of_others_stay(images: Path, tmp_path: Path) -> None:
+    model, out = bottleneck(tmp_path / "run"), tmp_path / "out"
+    out.mkdir()
+    for name in ("psnr.png", "sheet-of-my-own.png"):
+        (out / name).write_bytes(b"mine")
+        with pytest.raises(OutputError, match=f"{name}: is not of an evaluation"):
+            run(model, images, "--out", out)
+        (out / name).rename(out / f"not-{name}")
+    (out / "sheet-of-my-own.png").write_bytes(b"mine")
+    run(model, images, "--out", out, "--force")
+    assert (out / "sheet-of-my-own.png").read_bytes() == b"mine"
+    assert (out / "psnr.png").stat().st_size > 1000
 
 
 def test_errors_of_8_and_16_bits_have_no_mean_in_common(

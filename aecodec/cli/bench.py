@@ -99,8 +99,9 @@ def command(ctx: click.Context, /, folder: Path, out: Path, **given: Any) -> Non
     need_matplotlib()
     if out.exists() and out.samefile(folder):
         raise OutputError(f"{out}: has the images, and the report has pictures; give another --out")
-    if (out / "results.json").exists() and not given["force"]:
-        raise OutputError(f"{out}: has a report already; --force replaces it")
+    for name in ("results.json", "results.csv", "report.md", "rd.png", "rd.svg"):
+        if (out / name).exists() and not given["force"]:
+            raise OutputError(f"{out}: has {name} already; --force replaces it")
     published = load_published(given["published"]) if given["published"] else None
     names = None if given["codecs"] is None else options.codec_names(given["codecs"])
     peers = codecs.make_peers(names, model=given["model"], effort=given["effort"])

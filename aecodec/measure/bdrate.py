@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aecodec.errors import needing
@@ -40,6 +42,15 @@ class BDRate:
     high: float | None
     """... to the lower of their highest."""
     note: str = ""
+
+
+def mean_point(pairs: Iterable[tuple[float | None, float | None]]) -> tuple[float, float] | None:
+    """Mean rate and mean quality over the images that have both; None if there are none."""
+    known = [(rate, quality) for rate, quality in pairs if rate is not None and quality is not None]
+    if not known:
+        return None
+    rates, qualities = zip(*known, strict=True)
+    return statistics.fmean(rates), statistics.fmean(qualities)
 
 
 def clean(curve: Curve) -> tuple[Curve, list[str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from aecodec.figures import COLOURS, MARKERS, new_figure, rate_axis, tidy
 from aecodec.measure.evaluate import Evaluation
-from aecodec.measure.evaluate_summary import summary
+from aecodec.measure.evaluate_summary import points, summary
 from aecodec.measure.metrics import decibels
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ def rate_distortion(found: Evaluation) -> Figure:
     panels: Any = figure.subplots(1, len(metrics), squeeze=False)
     for axes, (metric, label) in zip(panels[0], metrics.items(), strict=True):
         for number, name in enumerate(found.subjects):
-            own = [row for row in rows if row["model"] == name]
-            _curve(axes, own, metric, name, number)
+            _curve(axes, points(found, name, metric), name, number)
+            own = [row for row in rows if row["model"] == name and row["quality"] is None]
+            _level(axes, own, metric, name, number)
         axes.set_ylabel(label)
         rate_axis(axes, _ticks([row["bpp"] for row in rows if row["bpp"] is not None]))
         axes.margins(0.08, 0.12)
@@ -49,24 +50,22 @@ def rate_distortion(found: Evaluation) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, rows: list[dict[str, Any]], metric: str, name: str, number: int) -> None:
-    colour = COLOURS[number]
-    points = [
-        (row["bpp"], _value(row, metric), row["quality"])
-        for row in rows
-        if row["bpp"] is not None and _value(row, metric) is not None
-    ]
-    if points:
-        rates, values, _ = zip(*points, strict=True)
-        axes.plot(rates, values, color=colour, marker=MARKERS[number], label=name)
-    for i, (rate, value, quality) in enumerate(points):
+def _curve(axes: Axes, known: list[tuple[float, float, float]], name: str, number: int) -> None:
+    if known:
+        rates, values, _ = zip(*known, strict=True)
+        axes.plot(rates, values, color=COLOURS[number], marker=MARKERS[number], label=name)
+    for i, (rate, value, quality) in enumerate(known):
         place = (-12, 5) if i % 2 else (2, -12)  # neighbours may be close
         axes.annotate(f"{quality:g}", (rate, value), place, textcoords="offset points", fontsize=8)
+
+
+def _level(axes: Axes, rows: list[dict[str, Any]], metric: str, name: str, number: int) -> None:
+    """Of reconstructions that were not quantised, and have no rate."""
     for row in rows:
         value = _value(row, metric)
-        if row["quality"] is None and value is not None:
+        if value is not None:
             label = f"{name}, not quantised"
-            axes.axhline(value, color=colour, linestyle="dotted", linewidth=1.4, label=label)
+            axes.axhline(value, color=COLOURS[number], linestyle="dotted", lw=1.4, label=label)
 
 
 def _value(row: dict[str, Any], metric: str) -> float | None:

@@ -21,13 +21,17 @@ def check(out: Path, *, overwrite: bool = False) -> None:
     """Find out before any work that a report cannot be written.
 
     Raises:
-        OutputError: the folder has a report already, or cannot be made.
+        OutputError: the folder has a report already, or pictures of others under the names
+            of its own, or cannot be made.
         MissingDependencyError: Matplotlib is not installed.
     """
     check_folder(out)
     need_matplotlib()
     if (out / JSON).exists() and not overwrite:
         raise OutputError(f"{out}: has an evaluation already; --force replaces it")
+    pictures = [] if (out / JSON).exists() else _pictures(out)
+    if pictures and not overwrite:
+        raise OutputError(f"{pictures[0]}: is not of an evaluation; --force replaces it")
 
 
 def write(found: Evaluation, out: Path, *, overwrite: bool = False) -> list[Path]:
@@ -51,16 +55,22 @@ def write(found: Evaluation, out: Path, *, overwrite: bool = False) -> list[Path
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: {cause_of(error)}") from error
+    before = _pictures(out) if (out / JSON).exists() else []
     text = as_json(numbers(found))
     write_bytes(out / JSON, text.encode(), overwrite=True)  # first: figures can be made again
     written = list(_draw(found, out))
     try:
-        for old in (CURVES, HISTOGRAM, SHEETS.format("*")):
-            for path in set(out.glob(old)) - set(written):
-                path.unlink()
+        for path in set(before) - set(written):
+            path.unlink()
     except OSError as error:
         raise OutputError(f"{out}: {cause_of(error)}") from error
     return [out / JSON, *written]
+
+
+def _pictures(out: Path) -> list[Path]:
+    """Whatever has the name of a report's picture."""
+    names = (CURVES, HISTOGRAM, SHEETS.format("*"))
+    return sorted(path for name in names for path in out.glob(name))
 
 
 def _draw(found: Evaluation, out: Path) -> Iterator[Path]:

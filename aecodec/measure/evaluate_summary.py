@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from aecodec.jsontext import plain
-from aecodec.measure.bdrate import Curve, bd_rate, clean
+from aecodec.measure.bdrate import Curve, bd_rate, clean, mean_point
 from aecodec.measure.evaluate import Evaluation, Measured
 from aecodec.measure.metrics import decibels
 
@@ -83,10 +83,9 @@ def comparison(found: Evaluation) -> dict[str, Any] | None:
     first, second = found.subjects
     shared = [q for q in found.settings[first] if q in found.settings[second]]
     pairs = [_pair(q, found.of(first, q), found.of(second, q)) for q in shared]
-    rows = summary(found)
     curves = [
-        (_curve(rows, second, metric), _curve(rows, first, metric))
-        for metric in ("psnr", "ms_ssim_db")
+        (_curve(found, second, metric), _curve(found, first, metric))
+        for metric in ("psnr", "ms_ssim")
     ]
     return {
         "model": second,
@@ -115,19 +114,39 @@ def _pair(
     }
 
 
-def _curve(rows: Sequence[dict[str, Any]], label: str, metric: str) -> Curve:
+def points(found: Evaluation, label: str, metric: str) -> list[tuple[float, float, float]]:
+    """Rate, quality and setting of each point of a model's curve.
+
+    Args:
+        found: what was measured.
+        label: of the model.
+        metric: "psnr", "ms_ssim", which is given in dB, or "ssim".
+
+    Returns:
+        Bits per pixel and quality as means over the images that have both; points that
+        none has, and infinite ones, are left out.
+    """
+    result = []
+    for setting in found.settings[label]:
+        pairs = ((r.bpp, _finite(getattr(r, metric))) for r in found.of(label, setting))
+        point = mean_point(pairs)
+        if point is not None and setting is not None:
+            bpp, quality = point
+            quality = decibels(quality) if metric == "ms_ssim" else quality
+            if math.isfinite(quality):
+                result.append((bpp, quality, setting))
+    return result
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _curve(found: Evaluation, label: str, metric: str) -> Curve:
     """PSNR, or MS-SSIM in dB, against bits per pixel; only points that rise."""
-    points = [(row["bpp"], row) for row in rows if row["model"] == label]
-    kept = [(bpp, _quality(row, metric)) for bpp, row in points if bpp is not None]
-    known = [(bpp, quality) for bpp, quality in kept if quality is not None]
-    curve = Curve(label, metric, tuple(b for b, _ in known), tuple(q for _, q in known))
-    return clean(curve)[0]
-
-
-def _quality(row: dict[str, Any], metric: str) -> float | None:
-    if metric == "psnr":
-        return None if row["psnr"] is None else float(row["psnr"])
-    return None if row["ms_ssim"] is None else decibels(row["ms_ssim"])
+    known = points(found, label, metric)
+    name = "ms_ssim_db" if metric == "ms_ssim" else metric
+    return clean(Curve(label, name, tuple(p[0] for p in known), tuple(p[1] for p in known)))[0]
 
 
 def table(found: Evaluation) -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from aecodec.errors import AecError, InputError, naming
-from aecodec.measure.bdrate import Curve
+from aecodec.measure.bdrate import Curve, mean_point
 from aecodec.measure.metrics import RGB, decibels, ms_ssim, psnr
 from aecodec.measure.peers import Peer
 from aecodec.pixels import read_image, read_shape
@@ -172,14 +172,10 @@ def average(results: Sequence[Measurement], codec: str, metric: str) -> Curve:
     """
     bpp, quality = [], []
     for group in by_setting(results, codec).values():
-        if metric == "psnr":
-            bpp.append(statistics.fmean(r.bpp for r in group))
-            quality.append(statistics.fmean(r.psnr for r in group))
-            continue
-        pairs = [(r.bpp, r.ms_ssim) for r in group if r.ms_ssim is not None]
-        if pairs:
-            bpp.append(statistics.fmean(rate for rate, _ in pairs))
-            quality.append(decibels(statistics.fmean(value for _, value in pairs)))
+        point = mean_point((r.bpp, r.psnr if metric == "psnr" else r.ms_ssim) for r in group)
+        if point is not None:
+            bpp.append(point[0])
+            quality.append(point[1] if metric == "psnr" else decibels(point[1]))
     return Curve(codec, metric, tuple(bpp), tuple(quality))
 
 
