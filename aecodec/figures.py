@@ -101,9 +101,21 @@ def save(figure: Figure, path: Path, *, overwrite: bool = True) -> None:
     """
     import matplotlib as mpl
 
+    _take_names_literally(figure)
     kind, buffer = path.suffix.lower()[1:], io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "aecodec"}):
         figure.savefig(
             buffer, format=kind, dpi=_DPI, metadata={"Date": None} if kind == "svg" else None
         )
     write_bytes(path, buffer.getvalue(), overwrite=overwrite)
+
+
+def _take_names_literally(figure: Figure) -> None:
+    """Names of files may be no Unicode, or have dollars as formulas do."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(text.get_text().encode(errors="replace").decode())
+        if "$" in text.get_text():
+            text.set_parse_math(False)

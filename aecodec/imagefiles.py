@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aecodec.errors import InputError
+from aecodec.errors import InputError, cause_of
 from aecodec.pixels import image_endings
 
 
@@ -61,11 +61,12 @@ def listed(file: Path, root: Path) -> list[Path]:
     if not root.is_dir():
         raise InputError(f"{root}: not a folder")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        cause = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"{file}: cannot be read: {cause}") from error
-    paths = sorted({root / line.strip() for line in lines if line.strip()})
+        text = file.read_text(encoding="utf-8", errors="surrogateescape")  # names are bytes
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {cause_of(error)}") from error
+    if "\0" in text:
+        raise InputError(f"{file}: not a text file")
+    paths = sorted({root / line.strip() for line in text.split("\n") if line.strip()})
     if not paths:
         raise InputError(f"{file}: lists no images")
     for path in paths:

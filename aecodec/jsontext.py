@@ -36,4 +36,4 @@ def plain(value: Any, digits: int | None = None) -> Any:
 def as_json(value: Any, digits: int | None = None) -> str:
     """JSON with a final newline; see `plain`."""
     text = json.dumps(plain(value, digits), indent=1, allow_nan=False, ensure_ascii=False)
-    return text + "\n"
+    return text.encode(errors="backslashreplace").decode() + "\n"  # \udcff: no text, but JSON

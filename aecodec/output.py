@@ -77,6 +77,11 @@ def write_bytes(path: StrPath, data: bytes | memoryview, *, overwrite: bool = Fa
         fp.write(data)
 
 
+def write_text(path: StrPath, text: str, *, overwrite: bool = False) -> None:
+    """Write a file as UTF-8, names of files that are no text as the bytes they are."""
+    write_bytes(path, text.encode(errors="surrogateescape"), overwrite=overwrite)
+
+
 @contextmanager
 def atomic_output(path: StrPath, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only when the block ends without an error.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aecodec.figures import COLOURS, new_figure, save, tidy
 from aecodec.jsontext import as_json
-from aecodec.output import write_bytes
+from aecodec.output import write_text
 from aecodec.train.config import TrainConfig
 from aecodec.tune_space import Parameter, apply
 from aecodec.tune_study import best_trial
@@ -44,10 +44,10 @@ def write_report(
     if best is not None:
         text = f"# trial {best.number} of a search: {metric} {best.value:.6g}\n"
         found = apply(config, _values(best, space))
-        write_bytes(out / BEST, (text + found.to_toml()).encode(), overwrite=True)
+        write_text(out / BEST, text + found.to_toml(), overwrite=True)
     importance = importances(study)
     listed = numbers(study, space, metric, importance)
-    write_bytes(out / LIST, as_json(listed).encode(), overwrite=True)
+    write_text(out / LIST, as_json(listed), overwrite=True)
     if study.trials:
         save(history(study, metric), out / HISTORY)
     if importance:

@@ -64,7 +64,7 @@ def command(
     """Compare every image and write the page."""
     from aecodec.measure.compare_page import page
     from aecodec.measure.peers import OWN, make_peers
-    from aecodec.output import check_output, write_bytes
+    from aecodec.output import check_output, write_text
 
     for image in images:
         check_output(out, overwrite=force, source=image)
@@ -75,7 +75,7 @@ def command(
     pictures = _compare(images, own, peers, sorted(set(qualities)), quiet)
     described = [f"{peer.label}: {peer.describe()}" for peer in (own, *peers)]
     html = page(pictures, codecs=described)
-    write_bytes(out, html.encode(), overwrite=force)
+    write_text(out, html, overwrite=force)
     if not quiet:
         click.echo(f"{out}: {options.human(out.stat().st_size)}", err=True)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aecodec import jsontext
 from aecodec.errors import OutputError
 from aecodec.figures import COLOURS, bare, need_matplotlib, save
-from aecodec.output import check_output, write_bytes
+from aecodec.output import check_output, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def write(result: Result, out: Path, *, overwrite: bool = False) -> list[Path]:
     """
     beside = check_outputs(out, overwrite=overwrite)
     text = as_json(result.numbers())
-    write_bytes(beside, text.encode(), overwrite=overwrite)  # first: it cannot be had again
+    write_text(beside, text, overwrite=overwrite)  # first: it cannot be had again
     save(result.draw(), out, overwrite=overwrite)
     return [out, beside]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aecodec.errors import InputError, OutputError
 from aecodec.explore.figures import as_json
-from aecodec.output import check_output, write_bytes
+from aecodec.output import check_output, write_bytes, write_text
 
 if TYPE_CHECKING:
     from aecodec.model.families import LatentModel
@@ -78,7 +78,7 @@ class Latents:
         buffer = io.BytesIO()
         if out.suffix.lower() == ".npy":
             np.save(buffer, self.vectors, allow_pickle=False)
-            write_bytes(paths[1], as_json(self.describe()).encode(), overwrite=overwrite)
+            write_text(paths[1], as_json(self.describe()), overwrite=overwrite)
         else:
             np.savez(
                 buffer,

@@ -12,7 +12,7 @@ from aecodec.measure.evaluate import Evaluation
 from aecodec.measure.evaluate_plots import has_rates, histogram, rate_distortion
 from aecodec.measure.evaluate_sheets import choose, settings, sheet
 from aecodec.measure.evaluate_summary import numbers
-from aecodec.output import check_folder, write_bytes
+from aecodec.output import check_folder, write_text
 
 JSON, CURVES, HISTOGRAM, SHEETS = "evaluation.json", "rd.png", "psnr.png", "sheet-{}.png"
 
@@ -57,7 +57,7 @@ def write(found: Evaluation, out: Path, *, overwrite: bool = False) -> list[Path
         raise OutputError(f"{out}: {cause_of(error)}") from error
     before = _pictures(out) if (out / JSON).exists() else []
     text = as_json(numbers(found))
-    write_bytes(out / JSON, text.encode(), overwrite=True)  # first: figures can be made again
+    write_text(out / JSON, text, overwrite=True)  # first: figures can be made again
     written = list(_draw(found, out))
     try:
         for path in set(before) - set(written):

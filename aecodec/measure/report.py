@@ -15,7 +15,7 @@ from aecodec.measure.bdrate import BDRate, Curve, bd_rate, clean
 from aecodec.measure.peers import OWN
 from aecodec.measure.published import Published
 from aecodec.measure.runner import METRICS, Measurement, average, speed
-from aecodec.output import write_bytes
+from aecodec.output import write_text
 
 FORMAT = "aecodec-bench"
 VERSION = 1
@@ -205,5 +205,5 @@ def write(report: Report, folder: Path) -> list[Path]:
     except OSError as error:
         raise OutputError(f"{folder}: {cause_of(error)}") from error
     for name, text in texts.items():
-        write_bytes(folder / name, text.encode(), overwrite=True)
+        write_text(folder / name, text, overwrite=True)
     return [folder / name for name in texts]

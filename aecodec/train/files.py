@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,7 @@ def split(paths: Sequence[Path], root: Path, config: DataConfig) -> Split:
     """Divide files by a hash of their paths below `root`: more files never move the others."""
     parts = Split([], [], [])
     for path in paths:
-        digest = hashlib.sha256(relative(path, root).encode()).digest()
+        digest = hashlib.sha256(os.fsencode(relative(path, root))).digest()
         place = int.from_bytes(digest[:8], "big") / 2**64
         if place < config.test:
             parts.test.append(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ def split_by_name(paths: list[Path], fraction: float) -> tuple[list[Path], list[
     """Split into (training, validation) by a hash of the file name: stable for ever."""
 
     def held_out(path: Path) -> bool:
-        digest = hashlib.sha256(path.name.encode()).digest()
+        digest = hashlib.sha256(os.fsencode(path.name)).digest()
         return int.from_bytes(digest[:4], "big") < fraction * 2**32
 
     return [p for p in paths if not held_out(p)], [p for p in paths if held_out(p)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aecodec.errors import InputError, OutputError, cause_of
-from aecodec.output import UNFINISHED, write_bytes
+from aecodec.output import UNFINISHED, write_text
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,9 @@ class RunFolder:
         self.make()
         for path in self.path.glob(UNFINISHED):
             path.unlink(missing_ok=True)
-        write_text(self.config, config)
-        write_text(self.test_files, "".join(f"{name}\n" for name in test_files))
+        write_text(self.config, config, overwrite=True)
+        names = "".join(f"{name}\n" for name in test_files)
+        write_text(self.test_files, names, overwrite=True)
 
     def checkpoints(self) -> list[Path]:
         """The periodic checkpoints, oldest first."""
@@ -106,7 +107,8 @@ class RunFolder:
         """
         kept = [one for one in self.records() if one.get("step", 0) <= step]
         if self.metrics.exists():
-            write_text(self.metrics, "".join(json.dumps(one) + "\n" for one in kept))
+            text = "".join(json.dumps(one) + "\n" for one in kept)
+            write_text(self.metrics, text, overwrite=True)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -145,12 +147,3 @@ def _metrics_of(line: bytes) -> dict[str, Any]:
     if not isinstance(row.get("step", 0), int):
         raise ValueError("its step is not a whole number")
     return row
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written; what was there stays.
-    """
-    write_bytes(path, text.encode(), overwrite=True)
