@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -239,6 +240,25 @@ def test_every_command_draws(file, folder, run_folder, photo, tmp_path, capsys):
         assert target.stat().st_size > 1000, name
         if name != "latents":
             assert json.loads(printed) == numbers(out), name
+
+
+def test_no_input_is_replaced(file, folder, tmp_path, capsys):
+    """Not even with --force: neither by the picture nor by the numbers beside it."""
+    table, image = tmp_path / "t.npy", tmp_path / "x.png"
+    assert explored_by("latents", file, folder, "--out", table, "--quiet") == 0
+    shutil.copy(folder / "red/0.png", image)
+    for name, *args in (
+        ("project", table, "--out", tmp_path / "t.png"),
+        ("cluster", table, "-k", 2, "--out", tmp_path / "t.png"),
+        ("traverse", file, "--latents", table, "--out", tmp_path / "t.png"),
+        ("features", file, image, "--out", image),
+        ("interpolate", file, folder / "blue/0.png", image, "--out", image),
+        ("traverse", file, "--image", image, "--out", image),
+    ):
+        before = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+        assert explored_by(name, *args, "--force") == 6, name
+        assert "is the input itself" in capsys.readouterr().err
+        assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == before
 
 
 def test_many_classes_are_drawn_too(tmp_path):

@@ -40,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("train large.toml --data images --out new", 3, "images: none of 1"),
         ("train config.toml --data images --out run", 6, "last.safetensors exists"),
         ("train config.toml --data images --out config.toml/new", 6, "cannot be made"),
+        ("train config.toml --data images --out .", 6, "config.toml: the run would write over it"),
         ("train --resume none", 5, "last.safetensors: no such checkpoint"),
         ("train --resume run --data none", 3, "config.toml: cannot be read"),
         ("train config.toml --data images --out new --init none", 5, "none: no such weights"),

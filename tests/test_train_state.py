@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,29 @@ def test_metrics_of_steps_that_are_done_again_are_forgotten(
     again = Trainer(config, images, tmp_path / "run")
     again.resume(tmp_path / "run" / "checkpoint-5.safetensors")
     assert [r["step"] for r in again.folder.records()] == [5]
+
+
+def test_a_killed_run_goes_on_from_its_newest_checkpoint(
+    config: TrainConfig, images: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(config, checkpoint_every=5)
+    trainer = Trainer(config, images, tmp_path / "run")
+    trainer.start()
+    trainer.fit()
+    folder = trainer.folder
+    ended = folder.last.rename(tmp_path / "ended.safetensors")
+    older = folder.checkpoints()[5].rename(tmp_path / "older.safetensors")
+    for last in (None, older):  # it was killed before it wrote one, or after it wrote one
+        if last is not None:
+            shutil.copy(last, folder.last)
+        assert train(None, None, folder.path, resume=True).finished
+        assert_same(ended, folder.last)
+        assert [r["step"] for r in folder.records()] == [5, 10, 12]
+        folder.last.unlink()
+    for path in (folder.best, folder.metrics):
+        path.unlink()
+    with pytest.raises(OutputError, match=r"checkpoint-10\.safetensors exists"):
+        train(config, images, folder.path)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def command(
     """Reconstruct, rank and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, model, test_files)
     shared.note_unseen(model, test_files)
     found = explore.anomaly(
         shared.load_model(model, device),

@@ -48,7 +48,7 @@ def command(
     """Cluster and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, source)
     (table,) = shared.load_latents(
         [source], data, limit=limit, test_files=test_files, device=device
     )

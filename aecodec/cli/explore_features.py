@@ -52,7 +52,7 @@ def command(
     """Run the model and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, model, image)
     loaded = shared.load_model(model, device)
     found = explore.features(loaded, image, layers=layers, channels=channels)
     shared.finish(found, out, force, as_json)

@@ -51,7 +51,7 @@ def command(
     """Interpolate and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, model, a, b)
     loaded = shared.load_model(model, device)
     found = explore.interpolate(loaded, a, b, steps=steps, mode=mode)
     shared.finish(found, out, force, as_json)

@@ -123,11 +123,13 @@ def note_unseen(model: str, test_files: Path | None) -> None:
         say(f"aecodec: note: --test-files {known} leaves out what training saw")
 
 
-def prepare(out: Path, force: bool, source: Path | None = None) -> None:
-    """Fail before any work where the picture cannot be written, or is the input itself."""
+def prepare(out: Path, force: bool, *sources: str | Path | None) -> None:
+    """Fail before any work where picture or numbers cannot be written, or are an input."""
     from aecodec.explore.figures import check_outputs
 
-    check_outputs(out, overwrite=force, source=source)
+    inputs = [Path(source) for source in sources if source is not None]
+    inputs += [path.with_suffix(".json") for path in inputs if path.suffix.lower() == ".npy"]
+    check_outputs(out, overwrite=force, sources=inputs)
 
 
 def finish(result: Result, out: Path, force: bool, as_json: bool) -> None:

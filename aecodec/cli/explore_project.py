@@ -51,7 +51,7 @@ def command(
     """Project and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, *sources)
     if len(sources) > 2:
         raise InputError(f"{len(sources)} sources do not fit side by side; give one or two")
     tables = shared.load_latents(sources, data, limit=limit, test_files=test_files, device=device)

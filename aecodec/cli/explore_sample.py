@@ -40,6 +40,6 @@ def command(
     """Sample and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, model)
     found = explore.sample(shared.load_model(model, device), count, seed=seed)
     shared.finish(found, out, force, as_json)

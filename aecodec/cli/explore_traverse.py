@@ -63,7 +63,7 @@ def command(
     """Traverse and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, model, image, latents)
     wanted = shared.numbers(dims, int, "--dims")
     table = None if latents is None else explore.Latents.load(latents)
     found = explore.traverse(

@@ -25,7 +25,7 @@ def command(model: str, out: Path, force: bool, as_json: bool, quiet: bool) -> N
     """Count and draw."""
     from aecodec import explore
 
-    shared.prepare(out, force)
+    shared.prepare(out, force, model)
     found = explore.weights(shared.load_model(model, "cpu"))
     shared.say(f"{found.model}: {found.count:,} parameters in {len(found.layers)} layers")
     shared.finish(found, out, force, as_json)

@@ -34,13 +34,13 @@ class Result(Protocol):
         """Everything the picture shows, for JSON."""
 
 
-def check_outputs(out: Path, *, overwrite: bool = False, source: Path | None = None) -> Path:
+def check_outputs(out: Path, *, overwrite: bool = False, sources: Sequence[Path] = ()) -> Path:
     """Find out before any work that a picture, or the JSON beside it, cannot be written.
 
     Args:
         out: the picture, `.png` or `.svg`.
         overwrite: whether existing files may be replaced.
-        source: the file read from, which is never overwritten.
+        sources: files read from, which are never overwritten.
 
     Returns:
         The JSON beside it: the same name ending in `.json`.
@@ -54,7 +54,9 @@ def check_outputs(out: Path, *, overwrite: bool = False, source: Path | None = N
         raise OutputError(f"{out}: a picture is written as {' or '.join(FORMATS)}")
     beside = out.with_suffix(".json")
     for path in (out, beside):
-        check_output(path, overwrite=overwrite, source=source)
+        check_output(path, overwrite=overwrite)
+        for source in sources:
+            check_output(path, overwrite=True, source=source)
     return beside
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from aecodec.errors import OutputError, TrainingError
+from aecodec.model.weights import fitting
 from aecodec.train import checkpoint
 from aecodec.train.config import TrainConfig
 from aecodec.train.distributed import world
@@ -57,7 +58,7 @@ def train(
         data: folder of images. None goes on with that of the run.
         out: the run folder.
         minutes: length of the schedule, instead of the config's.
-        resume: go on from `last.safetensors` of the run.
+        resume: go on from the newest checkpoint of the run.
         init: start from the weights of a checkpoint, a run folder or a release.
         device: "cpu" or "cuda".
         on_validation: called with each line of `metrics.jsonl`, as a dict; what it raises
@@ -67,15 +68,17 @@ def train(
         TrainingError: a bad config, or see `Trainer`.
         InputError: a config, images or a device that cannot be used.
         ModelError: no weights to start from, or no checkpoint to go on from.
-        OutputError: the folder has a run already, or cannot be written to.
+        OutputError: the folder has a run already, or the config, or cannot be written to.
     """
     folder = RunFolder(Path(out))
+    newest = folder.last
     if resume:
         if init is not None:
             raise TrainingError("a run that goes on takes no initial weights")
-        data = _images_of(folder) if data is None else data
+        newest = _newest(folder)
+        data = _images_of(newest) if data is None else data
     else:
-        _check_new(folder)
+        _check_new(folder, config)
         if config is None or data is None:
             raise TrainingError("a new run needs a config and a folder of images")
     if not isinstance(config, TrainConfig):
@@ -90,7 +93,7 @@ def train(
             on_validation=on_validation,
         )
         if resume:
-            trainer.resume(folder.last)
+            trainer.resume(newest)
         else:
             trainer.start(None if init is None else Path(init))
         trainer.fit()
@@ -105,27 +108,47 @@ def train(
     )
 
 
-def _check_new(folder: RunFolder) -> None:
-    """See that no run is in a folder.
+def _check_new(folder: RunFolder, config: TrainConfig | Path | str | None) -> None:
+    """See that no run is in a folder, and that it would not write over the config it is given.
 
     Raises:
-        OutputError: there is one.
+        OutputError: it is not so.
     """
-    for path in (folder.last, folder.best, folder.metrics):
+    for path in (folder.last, folder.best, folder.metrics, *folder.checkpoints().values()):
         if path.exists():
             raise OutputError(f"{path} exists: go on with --resume, or use another folder")
+    given = Path(config) if isinstance(config, str | Path) else None
+    if given and given.exists() and folder.config.exists() and folder.config.samefile(given):
+        raise OutputError(f"{config}: the run would write over it; use another folder")
 
 
-def _images_of(folder: RunFolder) -> str:
-    """Where the images of a run are, as its checkpoint says.
+def _newest(folder: RunFolder) -> Path:
+    """`last.safetensors`, or a periodic checkpoint, if the run was killed after that.
+
+    Raises:
+        ModelError: there is neither, or `last.safetensors` is damaged.
+    """
+    periodic = folder.checkpoints()
+    if not periodic:
+        return folder.last
+    step = max(periodic)
+    if folder.last.exists():
+        with fitting(folder.last):
+            if int(checkpoint.read_meta(folder.last)["step"]) >= step:
+                return folder.last
+    return periodic[step]
+
+
+def _images_of(path: Path) -> str:
+    """Where the images of a run are, as a checkpoint says.
 
     Raises:
         ModelError: there is no usable checkpoint.
         TrainingError: it does not say.
     """
-    data = str(checkpoint.read_meta(folder.last).get("data_folder", ""))
+    data = str(checkpoint.read_meta(path).get("data_folder", ""))
     if not data:
-        raise TrainingError(f"{folder.last}: does not say where its images are; name them")
+        raise TrainingError(f"{path}: does not say where its images are; name them")
     return data
 
 

@@ -62,10 +62,10 @@ class RunFolder:
         names = "".join(f"{name}\n" for name in test_files)
         write_text(self.test_files, names, overwrite=True)
 
-    def checkpoints(self) -> list[Path]:
-        """The periodic checkpoints, oldest first."""
+    def checkpoints(self) -> dict[int, Path]:
+        """The periodic checkpoints by their steps, oldest first."""
         found = ((_CHECKPOINT.fullmatch(p.name), p) for p in self.path.glob("checkpoint-*"))
-        return [p for _, p in sorted((int(name[1]), p) for name, p in found if name)]
+        return dict(sorted((int(name[1]), p) for name, p in found if name))
 
     def add_checkpoint(self, step: int, save: Callable[[Path], object]) -> None:
         """Write a periodic checkpoint, then remove those too many.
@@ -75,7 +75,7 @@ class RunFolder:
         """
         if self.keep:
             save(self.path / f"checkpoint-{step}.safetensors")
-            for path in self.checkpoints()[: -self.keep]:
+            for path in list(self.checkpoints().values())[: -self.keep]:
                 path.unlink(missing_ok=True)
 
     def record(self, values: dict[str, Any]) -> None:
