@@ -2,9 +2,10 @@
 
 PYTHON ?= python3
 VENV := .venv
+OLDEST := .venv-oldest
 PY := $(VENV)/bin/python
 
-.PHONY: demo test test-browser lint docs clean
+.PHONY: demo test test-browser test-oldest lint docs clean
 
 demo: $(VENV)/.demo
 	$(PY) benchmarks/demo.py
@@ -20,6 +21,13 @@ docs: $(VENV)/.dev
 test-browser: $(VENV)/.dev
 	$(PY) -m pip install --quiet -e '.[browser]'
 	$(PY) -m pytest -q -m browser
+
+# With the oldest versions that pyproject.toml allows. Their torch may bring CUDA libraries: 6 GB.
+test-oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet uv
+	$(OLDEST)/bin/uv pip install --python $(OLDEST) --resolution lowest-direct -e '.[dev]'
+	$(OLDEST)/bin/python -m pytest -q
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .
@@ -39,4 +47,4 @@ $(PY):
 	$(PY) -m pip install --quiet --upgrade pip
 
 clean:
-	rm -rf $(VENV) build dist demo site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist demo site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -133,7 +133,7 @@ def _read_tiff(fp: BinaryIO, image: Image.Image, where: str) -> Samples:
     samples = samples[:, :, : len(image.getbands())]
     if associated and samples.shape[2] == 4:
         alpha = np.maximum(samples[:, :, 3:], 1).astype(np.uint32)
-        straight = (samples[:, :, :3] * np.uint32(65535) + alpha // 2) // alpha
+        straight = (samples[:, :, :3].astype(np.uint32) * 65535 + alpha // 2) // alpha
         samples = np.dstack([np.minimum(straight, 65535).astype(np.uint16), samples[:, :, 3]])
     return samples
 
